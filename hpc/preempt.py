@@ -1,0 +1,34 @@
+"""Signals from the scheduler become one flag, which long work looks at where it can stop.
+
+USR1 and USR2 are what `--signal=B:USR1@…` sends before the time limit, TERM is what preemption and `scancel` send;
+sites differ in which, so all three mean the same: write a checkpoint, then leave.
+"""
+
+import signal
+import threading
+from types import FrameType
+
+SIGNALS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
+
+
+class StopFlag:
+    """`with StopFlag() as stop:` … `if stop.requested:` — handlers are set on entry and put back on exit.
+
+    Outside of the main thread, where Python cannot set handlers, the flag simply stays down.
+    """
+
+    def __init__(self):
+        self.requested = False
+        self._previous = {}
+
+    def __enter__(self) -> "StopFlag":
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._raise) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _raise(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True

@@ -1,0 +1,269 @@
+"""The one Keras training loop: averaged gradients and metrics, exact resume, one process or many.
+
+Everything random is a function of (seed, epoch, step, rank): the batches, and the dropout masks, whose seeds are set
+at each step. So a run that is killed and goes on from its last checkpoint repeats the lost steps bit for bit, and
+its final weights equal those of a run that was never killed, on the same number of ranks.
+
+Gradients, the loss and the wish to stop travel in one vector per step: one collective, and all ranks stop at the
+same step.
+"""
+
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from hpc.checkpoint import Checkpoints, Saved
+from hpc.errors import CollectiveTimeout, NonFiniteLoss, Preempted, RefusedElsewhere, UserError
+from hpc.preempt import StopFlag
+from hpc.ranks import Ranks
+
+Batch = tuple[np.ndarray, np.ndarray]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long, how fast and how often. `learning_rate` is that of one rank; `scaling` says how it grows with them."""
+
+    epochs: int
+    steps_per_epoch: int
+    batch: int
+    learning_rate: float
+    schedule: str
+    scaling: str
+    warmup_epochs: int
+    checkpoint_seconds: float
+    seed: int
+
+    def rate(self, step: int, ranks: int) -> float:
+        """The learning rate at a step: warm-up, then constant or a half cosine down to zero at the last step."""
+        peak = self.learning_rate * {"none": 1.0, "sqrt": math.sqrt(ranks), "linear": float(ranks)}[self.scaling]
+        warmup = self.warmup_epochs * self.steps_per_epoch
+        if step < warmup:
+            return peak * (step + 1) / warmup
+        if self.schedule == "constant":
+            return peak
+        total = self.epochs * self.steps_per_epoch
+        return peak * 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+@dataclass
+class State:
+    """Where a training run is: finished epochs, steps into the next one, and what has been measured so far."""
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    seconds: float = 0.0
+    waiting: float = 0.0
+    history: list[dict] = field(default_factory=list)
+
+
+def configure(dtype: str) -> None:
+    """Sets Keras' precision and TensorFlow's threads (OMP_NUM_THREADS), and makes its operations reproducible.
+
+    To be called before any other use of TensorFlow in the process.
+    """
+    threads = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
+    keras.config.set_floatx(dtype)
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(max(1, min(2, threads)))
+    tf.config.experimental.enable_op_determinism()
+
+
+class Trainer:
+    """One model, trained on this rank's batches together with the other ranks.
+
+    batches(epoch, first_step): this rank's batches of an epoch from a step on, the same at every call
+    validation(): this rank's validation batches
+    report(row): called on rank 0 after each epoch with the whole history, a list of flat rows
+    The loss is the mean square of the difference between the model's output and the targets.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        batches: Callable[[int, int], Iterator[Batch]],
+        validation: Callable[[], Iterator[Batch]],
+        plan: Plan,
+        ranks: Ranks,
+        checkpoints: Checkpoints,
+        report: Callable[[list[dict]], None],
+    ):
+        self.model = model
+        self.batches = batches
+        self.validation = validation
+        self.plan = plan
+        self.ranks = ranks
+        self.checkpoints = checkpoints
+        self.report = report
+        self.optimizer = keras.optimizers.Adam(plan.learning_rate)
+        self.optimizer.build(model.trainable_variables)
+        self._dropout_seeds = [v for v in model.non_trainable_variables if "seed" in v.path]
+        self._step = tf.function(self._train_step, jit_compile=False)
+        self._evaluate = tf.function(self._loss_without_dropout)
+
+    def fit(self, stop: StopFlag, accept: Collection[str] = ()) -> list[dict]:
+        """Trains to the plan's last epoch, from the newest checkpoint where there is one; returns the history.
+
+        Raises `CheckpointLocked` (see `Checkpoints.load`), `NonFiniteLoss`, `CollectiveTimeout`, and `Preempted`
+        after a checkpoint when `stop` was requested on any rank.
+        """
+        state = self._restore(accept)
+        self._align_weights()
+        while state.epoch < self.plan.epochs:
+            self._train_epoch(state, stop)
+            row = self._finish_epoch(state)
+            if self.ranks.first:
+                self.report(state.history)
+                log.info(
+                    "epoch %d of %d: loss %.3e, validation %.3e, %.0f windows/s, %.0f %% waiting for data",
+                    *(state.epoch, self.plan.epochs, row["loss"], row["validation_loss"]),
+                    *(row["windows_per_second"], row["waiting_percent"]),
+                )
+            self._save(state)
+        return state.history
+
+    def _train_epoch(self, state: State, stop: StopFlag) -> None:
+        saved = resumed = time.monotonic()
+        batches = self._pipeline(state.epoch, state.step)
+        while state.step < self.plan.steps_per_epoch:
+            asked = time.monotonic()
+            inputs, targets = next(batches)
+            state.waiting += time.monotonic() - asked
+            step = state.epoch * self.plan.steps_per_epoch + state.step
+            self.ranks.progress = f"step {step} (epoch {state.epoch})"
+            loss, stopping = self._run_step(step, inputs, targets, stop.requested)
+            if not math.isfinite(loss):
+                raise NonFiniteLoss(step, state.epoch)
+            state.loss_sum += loss
+            state.step += 1
+            now = time.monotonic()
+            if stopping or now - saved > self.plan.checkpoint_seconds:
+                state.seconds, resumed = state.seconds + now - resumed, now
+                self._save(state)
+                saved = now
+            if stopping:
+                raise Preempted(f"step {step + 1}")
+        state.seconds += time.monotonic() - resumed
+
+    def _run_step(self, step: int, inputs: tf.Tensor, targets: tf.Tensor, stopping: bool) -> tuple[float, bool]:
+        rate = self.plan.rate(step, self.ranks.size)
+        try:
+            loss, wishes = self._step(
+                inputs, targets, tf.constant(step, tf.int64), tf.constant(rate, tf.float32), tf.constant(stopping)
+            )
+        except tf.errors.OpError as error:
+            if "orovod" not in str(error):
+                raise
+            waited = self.ranks.timeout
+            raise CollectiveTimeout(self.ranks.rank, self.ranks.size, self.ranks.progress, waited) from error
+        return float(loss), float(wishes) > 0
+
+    def _train_step(self, inputs, targets, step, rate, stopping):
+        self._seed_dropout(step)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(self.model(inputs, training=True) - targets))
+        gradients = tape.gradient(loss, [v.value for v in self.model.trainable_variables])
+        shapes = [g.shape for g in gradients]
+        extra = tf.stack([loss, tf.cast(stopping, loss.dtype)])
+        total = self.ranks.sum(tf.concat([*(tf.reshape(g, [-1]) for g in gradients), extra], axis=0))
+        *flat, extra = tf.split(total, [shape.num_elements() for shape in shapes] + [2])
+        size = tf.constant(self.ranks.size, total.dtype)
+        averaged = [tf.reshape(g, shape) / size for g, shape in zip(flat, shapes, strict=True)]
+        self.optimizer.learning_rate.assign(rate)
+        self.optimizer.apply(averaged, self.model.trainable_variables)
+        return extra[0] / size, extra[1]
+
+    def _loss_without_dropout(self, inputs, targets):
+        return tf.reduce_mean(tf.square(self.model(inputs, training=False) - targets))
+
+    def _seed_dropout(self, step: tf.Tensor) -> None:
+        # Stateless in effect: the mask depends on seed, layer, step and rank, not on how often it was drawn.
+        place = step * self.ranks.size + self.ranks.rank
+        for layer, variable in enumerate(self._dropout_seeds):
+            key = tf.stack([tf.constant(self.plan.seed * 1009 + layer, tf.int64), place])
+            variable.assign(tf.cast(tf.bitwise.bitwise_and(key, 0xFFFFFFFF), variable.dtype))
+
+    def _pipeline(self, epoch: int, first_step: int) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+        """This rank's batches through tf.data, prepared while the step before them runs."""
+        dtype = self.model.compute_dtype
+        (_, *window), (_, *target) = self.model.input_shape, self.model.output_shape
+        dataset = tf.data.Dataset.from_generator(
+            lambda: ((x.astype(dtype), y.astype(dtype)) for x, y in self.batches(epoch, first_step)),
+            output_signature=(tf.TensorSpec((None, *window), dtype), tf.TensorSpec((None, *target), dtype)),
+        )
+        return iter(dataset.prefetch(4))
+
+    def _finish_epoch(self, state: State) -> dict:
+        """Closes an epoch: means over all ranks, validation, one row of history."""
+        dtype = self.model.compute_dtype
+        losses = [
+            float(self._evaluate(tf.constant(inputs, dtype), tf.constant(targets, dtype)))
+            for inputs, targets in self.validation()
+        ]
+        own = np.array([sum(losses), len(losses), state.seconds, state.waiting])
+        total = self.ranks.gather(own).sum(axis=0)
+        seconds = max(total[2] / self.ranks.size, 1e-9)
+        row = {
+            "epoch": state.epoch + 1,
+            "loss": state.loss_sum / self.plan.steps_per_epoch,
+            "validation_loss": total[0] / max(total[1], 1.0),
+            "learning_rate": self.plan.rate((state.epoch + 1) * self.plan.steps_per_epoch - 1, self.ranks.size),
+            "seconds": seconds,
+            "windows_per_second": self.plan.steps_per_epoch * self.plan.batch * self.ranks.size / seconds,
+            "waiting_percent": 100.0 * total[3] / self.ranks.size / seconds,
+        }
+        state.history.append(row)
+        state.epoch, state.step, state.loss_sum, state.seconds, state.waiting = state.epoch + 1, 0, 0.0, 0.0, 0.0
+        return row
+
+    def _variables(self) -> dict[str, keras.Variable]:
+        trained = {f"model/{i}": v for i, v in enumerate(self.model.trainable_variables)}
+        return trained | {f"optimizer/{i}": v for i, v in enumerate(self.optimizer.variables)}
+
+    def _save(self, state: State) -> None:
+        """Rank 0 writes: weights and optimizer are equal on all ranks, and nothing else has a state."""
+        if self.ranks.first:
+            step = state.epoch * self.plan.steps_per_epoch + state.step
+            self.checkpoints.save(step, {n: np.asarray(v) for n, v in self._variables().items()}, vars(state))
+
+    def _restore(self, accept: Collection[str]) -> State:
+        """Rank 0 reads; the others learn from it where to go on, or that they may not."""
+        saved, refusal = None, None
+        if self.ranks.first:
+            try:
+                saved = self.checkpoints.load(accept)
+            except UserError as error:
+                refusal = error
+        if self.ranks.broadcast(np.array(refusal is not None)):
+            raise refusal or RefusedElsewhere()
+        meta = self._share_meta(saved)
+        if meta is None:
+            return State()
+        if saved is not None:
+            for name, variable in self._variables().items():
+                variable.assign(saved.arrays[name])
+            log.info("going on from step %d (epoch %d)", saved.step, meta["epoch"])
+        return State(**meta)
+
+    def _share_meta(self, saved: Saved | None) -> dict | None:
+        text = json.dumps(saved.meta if saved else None).encode()
+        length = int(self.ranks.broadcast(np.array(len(text))))
+        buffer = np.zeros(length, np.uint8)
+        if self.ranks.first:
+            buffer[:] = np.frombuffer(text, np.uint8)
+        return json.loads(self.ranks.broadcast(buffer).tobytes())
+
+    def _align_weights(self) -> None:
+        """All ranks start from rank 0's weights and optimizer state."""
+        for variable in self._variables().values():
+            variable.assign(self.ranks.broadcast(np.asarray(variable)))

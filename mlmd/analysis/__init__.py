@@ -1,0 +1,1 @@
+"""What is measured on trajectories: errors (`compare`), conservation (`conservation`), figures (`plots`)."""

@@ -1,0 +1,122 @@
+"""Each published number beside ours: reached, not reached, or cannot be reached, and why.
+
+The numbers are those of `published/rnn_operators.json` (Kadupitiya, Fox and Jadhao, Mach. Learn.: Sci. Technol. 3,
+025002 (2022)). An error or a time is reached by one at most as large, a speedup by one at least as large.
+
+A published speedup divides by a Verlet step of 9 µs. Over a compiled Verlet the operator's step would have to be so
+short that its multiplications alone need a faster core than there is: such a number cannot be reached by any
+implementation of the same network, and the verdict says so.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PUBLISHED = Path(__file__).parent / "published" / "rnn_operators.json"
+# Two 512-bit multiply-add units, 16 float32 each, at 4 GHz: more than one core of today does in a nanosecond.
+CORE_MULTIPLY_ADDS = 128.0
+
+
+@dataclass(frozen=True)
+class Network:
+    """Sizes of an operator: window S_R, features, units of each LSTM layer."""
+
+    window: int
+    features: int
+    units: int
+
+    def multiply_adds(self) -> int:
+        """Multiplications of one prediction, with the projection of each frame made only once."""
+        square = 4 * self.units * self.units
+        recurrent = 2 * (self.window - 1) * square
+        return 4 * self.units * self.features + self.window * square + recurrent + self.units * self.features
+
+
+def published() -> dict:
+    """The published numbers and the conditions they hold for."""
+    return json.loads(PUBLISHED.read_text())
+
+
+def judge(
+    metrics: Mapping[str, float | None],
+    reasons: Mapping[str, str],
+    systems: Sequence[str],
+    strides: Sequence[int],
+    networks: Mapping[str, Network],
+    timestep: float,
+) -> list[dict]:
+    """One record {name, value, source, meaning, metric, ours, verdict, why} for each published number.
+
+    `networks` is `<system>/<stride>` → sizes. A number of a system or stride that the run does not have stays in the
+    list, not reached, with that reason.
+    """
+    paper = published()
+    total_steps = round(paper["speedup_time"] / timestep)
+    records = []
+    for number in paper["numbers"]:
+        metric, value = number["metric"], number["value"]
+        measure, _, key = metric.partition("/")
+        ours = metrics.get(metric)
+        if ours is None:
+            verdict, why = "not reached", reasons.get(metric) or _not_in_run(key, systems, strides)
+        elif measure == "speedup":
+            verdict, why = _judge_speedup(value, ours, key, metrics, networks.get(key), total_steps)
+        else:
+            verdict = "reached" if ours <= value else "not reached"
+            why = _why_error(measure, ours, value)
+        records.append({**number, "ours": ours, "verdict": verdict, "why": why})
+    return records
+
+
+def required_operator_seconds(
+    published_speedup: float, total_steps: int, window: int, stride: int, verlet_seconds: float
+) -> float:
+    """Equation 5 solved for t_R: the longest step with which the operator has that speedup, in seconds."""
+    warm_start = stride * (window - 1)
+    return (total_steps / published_speedup - warm_start) * verlet_seconds * stride / (total_steps - warm_start)
+
+
+def _judge_speedup(
+    value: float,
+    ours: float,
+    key: str,
+    metrics: Mapping[str, float | None],
+    network: Network | None,
+    total_steps: int,
+) -> tuple[str, str]:
+    over_published = metrics.get(f"speedup_published_verlet/{key}")
+    beside = f"; over the published Verlet step it is {over_published:.3g}" if over_published else ""
+    if ours >= value:
+        return "reached", f"{ours:.3g} over our compiled Verlet{beside}"
+    verlet = metrics.get(f"verlet_ns_per_step/{key}")
+    if network is None or verlet is None:
+        return "not reached", f"{ours:.3g} over our compiled Verlet{beside}"
+    stride = int(key.rpartition("/")[2])
+    needed = required_operator_seconds(value, total_steps, network.window, stride, verlet * 1e-9) * 1e9
+    rate = network.multiply_adds() / needed if needed > 0 else float("inf")
+    told = f"our Verlet takes {verlet:.3g} ns a step, so the operator would have to take {needed:.3g} ns"
+    if rate > CORE_MULTIPLY_ADDS:
+        return "cannot be reached", (
+            f"{told}, {rate:.0f} multiplications a nanosecond where a core does at most {CORE_MULTIPLY_ADDS:.0f}{beside}"
+        )
+    return "not reached", f"{told}{beside}"
+
+
+def _why_error(measure: str, ours: float, value: float) -> str:
+    relation = "at most" if ours <= value else f"{ours / value:.3g} times"
+    told = f"{ours:.3g} is {relation} {value:.3g}"
+    if measure.startswith("closed_loop"):
+        return f"{told}; fed with its own output, which the published program never did"
+    return f"{told}; a one-step error, as published" if measure.startswith("one_step") else told
+
+
+def _not_in_run(key: str, systems: Sequence[str], strides: Sequence[int]) -> str:
+    system, _, stride = key.partition("/")
+    if stride and int(stride) not in strides:
+        return f"stride {stride} is not among training.strides of this run"
+    if system == "mean_1d":
+        return "the mean needs all four systems in dataset.systems"
+    if system not in systems:
+        return f"{system} is not among dataset.systems of this run"
+    return "not measured in this run"

@@ -1,0 +1,185 @@
+"""The command line: parse, call a stage, print one error line. Nothing heavy is imported before it is needed."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
+run_file = click.argument("run_file", type=click.Path(path_type=Path, dir_okay=False))
+overrides = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key: --set training.epochs=5"
+)
+
+
+def split_over_tasks(command: Callable) -> Callable:
+    """The options of a stage whose items are split over processes."""
+    for option in (
+        click.option("--tasks", type=click.IntRange(1), help="Number of tasks (default: the job array's)."),
+        click.option("--task", type=click.IntRange(0), help="Do this task's share (default: the job array's)."),
+    ):
+        command = option(command)
+    return command
+
+
+def example(text: str) -> str:
+    """The last paragraph of a command's help."""
+    return f"Example:  {text}"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="mlmd")
+def cli() -> None:
+    """Learn and accelerate the dynamics of atoms and spins: generate → train → rollout → report.
+
+    Every stage takes a run file, can be stopped or killed at any moment, and goes on when it is started again.
+    """
+    # Under MPI and Slurm one process speaks for all.
+    level = logging.INFO if _rank() == 0 else logging.ERROR
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    for chatty in ("distributed", "dask_jobqueue", "tornado", "matplotlib", "numba", "jax"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+@cli.command(epilog=example("mlmd generate jobs/configs/quickstart.yaml --set cluster.workers=8"))
+@run_file
+@overrides
+@split_over_tasks
+def generate(run_file: Path, overrides: tuple[str, ...], task: int | None, tasks: int | None) -> None:
+    """Make the dataset: reference trajectories by Dask into a Zarr store."""
+    from mlmd.stages import generate
+
+    task, tasks = _share(task, tasks)
+    generate.generate(_load(run_file, overrides), _typed("generate", run_file), task, tasks)
+
+
+@cli.command(epilog=example("mpirun -np 2 mlmd train jobs/configs/quickstart.yaml"))
+@run_file
+@overrides
+@click.option("--accept", multiple=True, metavar="KEY", help="Go on although this condition has changed.")
+def train(run_file: Path, overrides: tuple[str, ...], accept: tuple[str, ...]) -> None:
+    """Train one operator per system and stride, on one process or on many (mpirun, srun)."""
+    from mlmd.stages import train
+
+    train.train(_load(run_file, overrides), _typed("train", run_file), accept)
+
+
+@cli.command(epilog=example("mlmd rollout jobs/configs/quickstart.yaml --task 0 --tasks 4"))
+@run_file
+@overrides
+@split_over_tasks
+def rollout(run_file: Path, overrides: tuple[str, ...], task: int | None, tasks: int | None) -> None:
+    """Evolve the test systems by each operator, one step at a time and in closed loop."""
+    from mlmd.stages import rollout
+
+    task, tasks = _share(task, tasks)
+    rollout.rollout(_load(run_file, overrides), _typed("rollout", run_file), task, tasks)
+
+
+@cli.command(epilog=example("mlmd report jobs/configs/quickstart.yaml"))
+@run_file
+@overrides
+def report(run_file: Path, overrides: tuple[str, ...]) -> None:
+    """Write report.html, metrics.json and published.json."""
+    from mlmd.stages import report
+
+    report.report(_load(run_file, overrides))
+
+
+@cli.command(epilog=example("mlmd status jobs/configs/quickstart.yaml"))
+@run_file
+@overrides
+def status(run_file: Path, overrides: tuple[str, ...]) -> None:
+    """Show how far each stage of a run is."""
+    from mlmd.stages import status
+
+    click.echo(status.status(_load(run_file, overrides)))
+
+
+@cli.command(epilog=example("mlmd submit jobs/configs/quickstart.yaml --dry-run"))
+@run_file
+@overrides
+@click.option("--scheduler", type=click.Choice(["local", "slurm"]), help="Default: Slurm where it answers.")
+@click.option("--dry-run", is_flag=True, help="Show the jobs and scripts; submit nothing.")
+def submit(run_file: Path, overrides: tuple[str, ...], scheduler: str | None, dry_run: bool) -> None:
+    """Submit all stages as jobs that wait for each other."""
+    from mlmd.stages import submit
+
+    click.echo(submit.submit(_load(run_file, overrides), run_file, overrides, scheduler, dry_run))
+
+
+@cli.command(epilog=example("mlmd verify jobs/configs/quickstart.yaml --repair"))
+@run_file
+@overrides
+@click.option("--repair", is_flag=True, help="Mark damaged items as not done, so that the stage makes them anew.")
+def verify(run_file: Path, overrides: tuple[str, ...], repair: bool) -> None:
+    """Check that everything on disk is what was written."""
+    from mlmd.stages import verify
+
+    click.echo(verify.verify(_load(run_file, overrides), _typed("verify", run_file), repair))
+
+
+@cli.command(epilog=example("mlmd doctor"))
+@click.option("--keys", is_flag=True, help="List every key of a run file with its default and meaning.")
+def doctor(keys: bool) -> None:
+    """Check this installation: MPI, Horovod, TensorFlow, threads, Slurm."""
+    from mlmd import doctor
+
+    if keys:
+        click.echo(doctor.keys())
+        return
+    text, sound = doctor.examine()
+    click.echo(text)
+    sys.exit(0 if sound else 1)
+
+
+def main() -> None:
+    """Entry point: known errors become one line and their exit code, unknown ones keep their traceback."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except Exception as error:
+        code = getattr(error, "exit_code", None)
+        if code is None:
+            raise
+        # What every rank finds out alike is said once.
+        if code == 1 or _rank() == 0:
+            print(f"mlmd: {error}", file=sys.stderr)
+        sys.exit(code)
+
+
+def _load(run_file: Path, overrides: tuple[str, ...]):
+    from mlmd import config
+
+    return config.load(run_file, overrides)
+
+
+def _typed(command: str, run_file: Path) -> str:
+    return f"mlmd {command} {run_file}"
+
+
+def _share(task: int | None, tasks: int | None) -> tuple[int, int]:
+    if (task is None) != (tasks is None):
+        raise click.UsageError("--task and --tasks go together, such as --task 0 --tasks 4")
+    if task is not None:
+        return task, tasks
+    from hpc.arrays import task_from_environment
+
+    return task_from_environment()
+
+
+def _rank() -> int:
+    """This process's number under whichever launcher started it."""
+    for variable in RANK_VARIABLES:
+        if variable in os.environ:
+            return int(os.environ[variable])
+    return 0

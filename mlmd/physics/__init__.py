@@ -1,0 +1,1 @@
+"""Potentials, integrators and what they stand on: arrays in, arrays out."""

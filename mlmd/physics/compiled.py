@@ -1,0 +1,56 @@
+"""Compiled functions, kept on disk between processes.
+
+numba's own cache looks at the one file a function stands in. A loop that calls a force from another file would go on
+with the old force after that file is edited, and its results would be wrong without an error. Here a stored function
+is known by its name, its argument types, the processor and a checksum of every source file of this package.
+
+No function is compiled with fast-math: without it, each operation is rounded as written, so a particle's path has
+the same bits alone, in a batch, and on any processor.
+"""
+
+import functools
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numba
+from numba.core.caching import FunctionCache
+
+
+def compiled(name: str = "") -> Callable[[Callable], Callable]:
+    """Decorator: compiles a function with numba, releases the interpreter lock, and keeps the result on disk.
+
+    `name` is needed for a function made inside another one: each such function must have a name of its own in its
+    file. Where no folder can be written (a read-only image without a home), every process compiles for itself.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        if name:
+            function.__name__ = function.__qualname__ = name
+        dispatcher = numba.njit(function, nogil=True, error_model="numpy")
+        try:
+            dispatcher._cache = _SourcesCache(function)  # noqa: SLF001  numba has no public way to choose the key
+        except RuntimeError as error:
+            if "no locator available" not in str(error):
+                raise
+        return dispatcher
+
+    return decorate
+
+
+class _SourcesCache(FunctionCache):
+    def __init__(self, function):
+        super().__init__(function)
+        # Now, while the files are what this process has imported, not at the first call.
+        _sources_checksum()
+
+    def _index_key(self, sig, codegen):
+        return sig, codegen.magic_tuple(), _sources_checksum()
+
+
+@functools.cache
+def _sources_checksum() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""What a user runs. The folder is the data flow: generate → train → rollout → report."""

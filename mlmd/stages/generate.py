@@ -1,0 +1,151 @@
+"""Run file → dataset: reference trajectories by Dask into a Zarr store, one work item one shard.
+
+An item is simulated by a worker, written straight into its own shards, flushed, and only then recorded in the
+ledger. A worker, scheduler or this program killed at any moment costs the unfinished items and nothing else.
+"""
+
+import functools
+import logging
+import time
+from pathlib import Path
+
+from hpc import cluster, ledger, provenance, store
+from hpc.arrays import my_items, run_items
+from hpc.errors import ItemsFailed, StoreMissing
+from hpc.preempt import StopFlag
+from mlmd import config, datasets
+from mlmd.config import Run
+from mlmd.datasets import windows
+from mlmd.datasets.base import ArraySchema
+from mlmd.stages import layout
+from mlmd.stages.progress import progress
+
+REMEDY = "choose another out, or move that folder away"
+log = logging.getLogger(__name__)
+
+
+def generate(run: Run, command: str, task: int = 0, tasks: int = 1) -> None:
+    """Makes what is missing of the run's dataset.
+
+    `command` is what the user typed, for messages. With `tasks` > 1 this process does its share of the items alone,
+    without Dask; the task that finishes last completes the store. Raises `MadeFromAnotherConfig` where the store
+    there is another one, `ItemsFailed` after all others are done, `Preempted` on a signal.
+    """
+    started = time.time()
+    family = datasets.FAMILIES[run.dataset.family]
+    items = family.rows(run)
+    my_items(len(items), task, tasks)
+    path = layout.store(run)
+    store.create(path, _specs(family.schema(run)), identity(run), REMEDY)
+    table = ledger.Ledger.create(layout.data_ledger(run), items, identity(run), REMEDY)
+    layout.write_run_file(run)
+    todo = table.unfinished()
+    if todo:
+        log.info("%s: %d of %d items to make", path, len(todo), len(items))
+        if tasks > 1:
+            work = functools.partial(make_item, run)
+            run_items(table, my_items(len(items), task, tasks), lambda item, _stop: work(item), ValueError, command)
+        else:
+            _by_dask(run, table, todo, command)
+    _finish(run, table, started, len(todo))
+
+
+def identity(run: Run) -> dict:
+    """The flat config that the store's bytes depend on."""
+    return {"seed": run.seed, **config.flat(run.dataset, "dataset")}
+
+
+def require_dataset(run: Run, command: str) -> None:
+    """Raises `StoreMissing`, naming `command`, or `MadeFromAnotherConfig` unless the run's dataset is complete."""
+    path = layout.store(run)
+    if store.finished_attributes(path) is None:
+        raise StoreMissing(path, command)
+    store.require_identity(path, identity(run), REMEDY)
+
+
+def make_item(run: Run, item: int) -> dict:
+    """Simulates and writes one item; returns its checksums and moments. Safe to run twice."""
+    family = datasets.FAMILIES[run.dataset.family]
+    row = family.rows(run)[item]
+    arrays = family.simulate(run, row)
+    start, stop = family.item_slice(run, row)
+    checksums = store.write_item(layout.store(run), start, stop, arrays)
+    return {"checksums": checksums, "moments": family.moments(row, arrays)}
+
+
+def _make_and_record(run: Run, item: int) -> dict:
+    """What a worker runs: the record is written where the item was made, so no message can be lost between."""
+    table = _worker_ledger(layout.data_ledger(run))
+    try:
+        result = make_item(run, item)
+    except ValueError as error:
+        table.fail(item, str(error))
+        raise
+    table.complete(item, **result)
+    return {}
+
+
+@functools.cache
+def _worker_ledger(folder: Path) -> ledger.Ledger:
+    return ledger.Ledger.open(folder, "mlmd generate")
+
+
+def _by_dask(run: Run, table: ledger.Ledger, todo: list[int], command: str) -> None:
+    settings = run.cluster
+    workers = cluster.Workers(
+        kind=settings.kind,
+        count=min(settings.workers, len(todo)),
+        memory=settings.memory,
+        walltime_minutes=settings.walltime_minutes,
+        interface=settings.interface,
+        options=settings.options,
+        log_folder=run.folder.resolve() / "logs",
+    )
+    failures = {}
+    with StopFlag() as stop:
+        results = cluster.run(workers, functools.partial(_make_and_record, run), todo, stop)
+        for item, result in progress(results, len(todo), "generate"):
+            if isinstance(result, Exception):
+                log.error("item %d: %s", item, result)
+                failures[item] = str(result)
+    if failures:
+        raise ItemsFailed(failures, len(table.items), command)
+
+
+def _finish(run: Run, table: ledger.Ledger, started: float, made: int) -> None:
+    records = table.records()
+    if any(records.get(item, {}).get("status") != "completed" for item in range(len(table.items))):
+        return
+    path = layout.store(run)
+    if made or store.finished_attributes(path) is None:
+        store.finish(path, {"statistics": _statistics(table, records)})
+        provenance.write_manifest(
+            run.folder / "data", run.model_dump(mode="json"), started, {"seed": run.seed}, items=len(table.items)
+        )
+    log.info("%s is complete: %d items, %d made now, %.1f s", path, len(table.items), made, time.time() - started)
+
+
+def _statistics(table: ledger.Ledger, records: dict[int, dict]) -> dict:
+    """Mean and scale of each system's features, merged in the items' order so that the sums are reproducible."""
+    by_system: dict[str, list] = {}
+    for index, item in enumerate(table.items):
+        if records[index]["moments"]:
+            by_system.setdefault(item["system"], []).append(records[index]["moments"])
+    return {system: _mean_and_scale(parts) for system, parts in by_system.items()}
+
+
+def _mean_and_scale(parts: list[windows.Moments]) -> dict[str, list[float]]:
+    mean, scale = windows.normalization(windows.merge(parts))
+    return {"mean": mean.tolist(), "scale": scale.tolist()}
+
+
+def _specs(schema: dict[str, ArraySchema]) -> dict[str, store.ArraySpec]:
+    return {
+        name: store.ArraySpec(
+            shape=array.shape,
+            dtype=array.dtype,
+            shard=array.rows,
+            attributes={"unit": array.field.unit, "axes": list(array.field.axes), "meaning": array.field.meaning},
+        )
+        for name, array in schema.items()
+    }

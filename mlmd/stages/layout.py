@@ -1,0 +1,44 @@
+"""Where each output of a run lies below its folder. Every stage asks here, so that all agree."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from hpc import atomic
+from mlmd import config
+from mlmd.config import Run
+
+
+def store(run: Run) -> Path:
+    """The dataset's Zarr store."""
+    return run.folder / "data" / f"{run.dataset.family}.zarr"
+
+
+def data_ledger(run: Run) -> Path:
+    """The work table of `generate`."""
+    return run.folder / "data" / "ledger"
+
+
+def model(run: Run, system: str, stride: int) -> Path:
+    """The folder of one operator: checkpoints, logs, and at the end model.json and weights.npz."""
+    return run.folder / "models" / f"{system}-{stride}"
+
+
+def operators(run: Run) -> Iterator[tuple[str, int]]:
+    """(system, stride) of every operator that the run trains."""
+    return ((system, stride) for system in run.dataset.systems for stride in run.training.strides)
+
+
+def rollout_ledger(run: Run) -> Path:
+    """The work table of `rollout`."""
+    return run.folder / "rollout" / "ledger"
+
+
+def rollout_item(run: Run, row: dict) -> Path:
+    """The trajectories of one rollout item."""
+    name = f"{row['system']}-{row['stride']}-{row['direction']}-{row['start']}-{row['stop']}.npz"
+    return run.folder / "rollout" / "items" / name
+
+
+def write_run_file(run: Run) -> None:
+    """Keeps the run file, with every default written out, beside the output."""
+    atomic.write_text(run.folder / "run.yaml", config.dump(run))

@@ -1,0 +1,186 @@
+"""Dataset → operators: one LSTM operator per system and stride, on one process or many, with the same command."""
+
+import csv
+import io
+import json
+import logging
+import os
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from hpc import atomic, preempt, provenance, ranks
+from hpc.checkpoint import Checkpoints
+from hpc.errors import CheckpointLocked
+from hpc.ledger import differences
+from mlmd import config
+from mlmd.config import Run
+from mlmd.stages import layout
+from mlmd.stages.generate import identity, require_dataset
+from mlmd.stages.operator_data import OperatorData
+
+# What may differ between the attempts at one operator without changing its weights.
+FREE_KEYS = ("training.strides", "training.checkpoint_seconds", "training.timeout_seconds")
+log = logging.getLogger(__name__)
+
+
+def train(run: Run, command: str, accept: Collection[str] = ()) -> None:
+    """Trains every operator of the run that is not finished; each goes on from its last checkpoint.
+
+    `accept` names conditions that may differ from those a checkpoint was made under: config keys, "code", "data",
+    "ranks". Raises `StoreMissing` without a finished dataset, `CheckpointLocked`, `LaunchMismatch`,
+    `BackendUnusable`, `NonFiniteLoss`, and `Preempted` on a signal.
+    """
+    require_dataset(run, command.replace("mlmd train", "mlmd generate"))
+    workers = ranks.start(run.training.backend, run.training.timeout_seconds)
+    if workers.first:
+        layout.write_run_file(run)
+    lock = conditions(run, workers.size)
+    unfinished = [operator for operator in layout.operators(run) if not _is_finished(run, *operator, lock, accept)]
+    if workers.first:
+        total = len(list(layout.operators(run)))
+        log.info("%d of %d operators to train, %d ranks (%s)", len(unfinished), total, workers.size, workers.name)
+    if not unfinished:
+        return
+    _silence_tensorflow()
+    from hpc import training
+
+    training.configure(run.model.dtype)
+    with preempt.StopFlag() as stop:
+        for system, stride in unfinished:
+            _train_operator(run, system, stride, workers, lock, stop, accept)
+
+
+def conditions(run: Run, size: int) -> dict:
+    """All that an operator's weights depend on, flat: a checkpoint is locked to it."""
+    keys = {**config.flat(run.model, "model"), **config.flat(run.training, "training")}
+    for free in FREE_KEYS:
+        del keys[free]
+    data = provenance.config_hash({k: v for k, v in identity(run).items() if k != "dataset.systems"})
+    return {**keys, "seed": run.seed, "data": data, "code": provenance.code_version(), "ranks": size}
+
+
+def _is_finished(run: Run, system: str, stride: int, lock: dict, accept: Collection[str]) -> bool:
+    """Whether the operator stands under these conditions; refuses one that stands under others."""
+    folder = layout.model(run, system, stride)
+    described = folder / "model.json"
+    if not described.exists():
+        return False
+    changed = differences(json.loads(described.read_text())["conditions"], lock)
+    refused = {key: value for key, value in changed.items() if key not in accept}
+    if refused:
+        raise CheckpointLocked(folder, refused)
+    return not changed
+
+
+def _train_operator(run, system, stride, workers, lock, stop, accept) -> None:
+    from hpc import training
+    from mlmd.models import lstm_operator
+
+    started = time.time()
+    folder = layout.model(run, system, stride)
+    seed = _seed(run, system, stride)
+    data = OperatorData(run, system, stride, workers, seed)
+    scales = lstm_operator.Scales(*data.scales())
+    settings, plan = run.model, _plan(run, data, seed)
+    model = lstm_operator.build(settings.units, settings.window, settings.dropout, settings.dtype, scales, seed)
+    if workers.first:
+        log.info("%s at %d timesteps: %d steps in each of %d epochs", system, stride, plan.steps_per_epoch, plan.epochs)
+
+    def scaled(batches: Iterator) -> Iterator:
+        return ((x, lstm_operator.scaled_targets(x, y, settings.residual, scales)) for x, y in batches)
+
+    trainer = training.Trainer(
+        model,
+        batches=lambda epoch, first: scaled(data.training.epoch(epoch, first, plan.steps_per_epoch)),
+        validation=lambda: scaled(data.validation.epoch(0, 0, data.validation_steps)),
+        plan=plan,
+        ranks=workers,
+        checkpoints=Checkpoints(folder, lock),
+        report=EpochLog(folder),
+    )
+    trainer.fit(stop, accept)
+    if workers.first:
+        _export(run, system, stride, lstm_operator.export(model, scales), lock)
+        provenance.write_manifest(
+            folder, run.model_dump(mode="json"), started, {"seed": run.seed}, ranks=workers.size, backend=workers.name
+        )
+
+
+class EpochLog:
+    """The history as log.csv (rewritten whole, so that a resumed run has no line twice) and for TensorBoard."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._writer = None
+
+    def __call__(self, history: list[dict]) -> None:
+        import tensorflow as tf
+
+        text = io.StringIO()
+        table = csv.DictWriter(text, fieldnames=list(history[-1]), lineterminator="\n")
+        table.writeheader()
+        table.writerows(history)
+        atomic.write_text(self._folder / "log.csv", text.getvalue())
+        if self._writer is None:
+            self._writer = tf.summary.create_file_writer(str(self._folder / "tensorboard"))
+        row = history[-1]
+        with self._writer.as_default(step=row["epoch"]):
+            for name, value in row.items():
+                tf.summary.scalar(name, value)
+        self._writer.flush()
+
+
+def _plan(run: Run, data: OperatorData, seed: int):
+    from hpc.training import Plan
+
+    settings = run.training
+    steps = data.training_steps if settings.steps_per_epoch is None else settings.steps_per_epoch
+    return Plan(
+        epochs=settings.epochs,
+        steps_per_epoch=min(steps, data.training_steps),
+        batch=settings.batch,
+        learning_rate=settings.learning_rate,
+        schedule=settings.schedule,
+        scaling=settings.scaling,
+        warmup_epochs=settings.warmup_epochs,
+        checkpoint_seconds=settings.checkpoint_seconds,
+        seed=seed,
+    )
+
+
+def _seed(run: Run, system: str, stride: int) -> int:
+    """A seed of its own for each operator."""
+    place = (config.SYSTEMS_1D.index(system), stride)
+    return int(np.random.SeedSequence(run.seed, spawn_key=place).generate_state(1)[0])
+
+
+def _export(run: Run, system: str, stride: int, arrays: dict[str, np.ndarray], lock: dict) -> None:
+    """weights.npz first: model.json is what says that the operator is finished."""
+    folder = layout.model(run, system, stride)
+    atomic.write_npz(folder / "weights.npz", arrays)
+    atomic.write_json(
+        folder / "model.json",
+        {
+            "schema": 1,
+            "kind": run.model.name,
+            "system": system,
+            "stride": stride,
+            "timestep": run.dataset.timestep,
+            "window": run.model.window,
+            "features": len(arrays["input_mean"]),
+            "units": run.model.units,
+            "residual": run.model.residual,
+            "dtype": run.model.dtype,
+            "seed": run.seed,
+            "conditions": lock,
+        },
+    )
+
+
+def _silence_tensorflow() -> None:
+    """TensorFlow greets on standard error at import; its warnings stay."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
