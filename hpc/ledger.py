@@ -9,7 +9,7 @@ process left half-written has no newline and does not count; the item is then un
 An item has one status, the first of these that holds:
 
     completed   a record says so; its product was flushed to disk before that line was written
-    submitted   handed to a job that still exists
+    submitted   a job that will do it is queued or running
     failed      its last attempt ended in an error
     waiting     something before it is not finished
     eligible    could start now
@@ -19,7 +19,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from hpc import atomic
@@ -79,11 +79,6 @@ class Ledger:
         """Records that the attempt at `item` ended in an error."""
         self._append({"item": item, "status": "failed", "time": time.time(), "message": message})
 
-    def submit(self, items: Iterable[int], job: str) -> None:
-        """Records that `items` were handed to the scheduler's job `job`."""
-        for item in items:
-            self._append({"item": item, "status": "submitted", "time": time.time(), "job": job})
-
     def records(self) -> dict[int, dict]:
         """The record that counts for each item that has one: `completed` before all, else the newest."""
         merged: dict[int, dict] = {}
@@ -94,17 +89,17 @@ class Ledger:
                     merged[record["item"]] = record
         return merged
 
-    def statuses(self, active_jobs: Container[str] = (), waiting: bool = False) -> list[str]:
+    def statuses(self, submitted: bool = False, waiting: bool = False) -> list[str]:
         """The status of every item, in the table's order.
 
-        `active_jobs` are the scheduler's living jobs; `waiting` says that an earlier stage is unfinished.
+        `submitted` says that a job for this table is queued or running, `waiting` that an earlier stage is unfinished.
         """
         records = self.records()
-        return [_status(records.get(index), active_jobs, waiting) for index in range(len(self.items))]
+        return [_status(records.get(index), submitted, waiting) for index in range(len(self.items))]
 
-    def counts(self, active_jobs: Container[str] = (), waiting: bool = False) -> dict[str, int]:
+    def counts(self, submitted: bool = False, waiting: bool = False) -> dict[str, int]:
         """How many items have each status, in the order of `STATUSES`."""
-        found = Counter(self.statuses(active_jobs, waiting))
+        found = Counter(self.statuses(submitted, waiting))
         return {status: found[status] for status in STATUSES}
 
     def unfinished(self) -> list[int]:
@@ -150,10 +145,10 @@ def _outranks(new: dict, known: dict) -> bool:
     return new["time"] >= known["time"]
 
 
-def _status(record: dict | None, active_jobs: Container[str], waiting: bool) -> str:
-    if record is not None:
-        if record["status"] != "submitted":
-            return record["status"]
-        if record["job"] in active_jobs:
-            return "submitted"
-    return "waiting" if waiting else "eligible"
+def _status(record: dict | None, submitted: bool, waiting: bool) -> str:
+    recorded = record["status"] if record is not None else None
+    if recorded == "completed":
+        return recorded
+    if submitted:
+        return "submitted"
+    return recorded or ("waiting" if waiting else "eligible")

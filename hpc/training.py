@@ -8,6 +8,7 @@ Gradients, the loss and the wish to stop travel in one vector per step: one coll
 same step.
 """
 
+import itertools
 import json
 import logging
 import math
@@ -26,6 +27,7 @@ from hpc.preempt import StopFlag
 from hpc.ranks import Ranks
 
 Batch = tuple[np.ndarray, np.ndarray]
+BATCHES_TOGETHER = 32
 log = logging.getLogger(__name__)
 
 
@@ -194,14 +196,20 @@ class Trainer:
             variable.assign(tf.cast(tf.bitwise.bitwise_and(key, 0xFFFFFFFF), variable.dtype))
 
     def _pipeline(self, epoch: int, first_step: int) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
-        """This rank's batches through tf.data, prepared while the step before them runs."""
+        """This rank's batches through tf.data, prepared while the steps before them run."""
         dtype = self.model.compute_dtype
-        (_, *window), (_, *target) = self.model.input_shape, self.model.output_shape
+        (_, *inputs), (_, *targets) = self.model.input_shape, self.model.output_shape
+
+        def groups() -> Iterator[Batch]:
+            # Handing over one batch at a time costs more than a small model's step.
+            batches = self.batches(epoch, first_step)
+            while group := list(itertools.islice(batches, BATCHES_TOGETHER)):
+                yield tuple(np.concatenate(part, dtype=dtype) for part in zip(*group, strict=True))
+
         dataset = tf.data.Dataset.from_generator(
-            lambda: ((x.astype(dtype), y.astype(dtype)) for x, y in self.batches(epoch, first_step)),
-            output_signature=(tf.TensorSpec((None, *window), dtype), tf.TensorSpec((None, *target), dtype)),
+            groups, output_signature=(tf.TensorSpec((None, *inputs), dtype), tf.TensorSpec((None, *targets), dtype))
         )
-        return iter(dataset.prefetch(4))
+        return iter(dataset.rebatch(self.plan.batch).prefetch(4))
 
     def _finish_epoch(self, state: State) -> dict:
         """Closes an epoch: means over all ranks, validation, one row of history."""

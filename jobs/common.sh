@@ -29,7 +29,8 @@ mlmd_mpirun() {
 mlmd_launcher() {
     if [ -n "${MLMD_LAUNCH:-}" ]; then
         echo "$MLMD_LAUNCH"
-    elif [ -n "${SLURM_JOB_ID:-}" ] && srun --mpi=list 2>&1 | grep -qw pmix; then
+    # Tried, not looked up: `srun --mpi=list` also names pmix where its library is missing.
+    elif [ -n "${SLURM_JOB_ID:-}" ] && srun --mpi=pmix --nodes=1 --ntasks=1 true 2>/dev/null; then
         echo "srun --mpi=pmix"
     else
         mlmd_mpirun "${SLURM_NTASKS:-${MLMD_RANKS:-1}}"

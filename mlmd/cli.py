@@ -108,7 +108,7 @@ def submit(run_file: Path, overrides: tuple[str, ...], scheduler: str | None, dr
     """Submit all stages as jobs that wait for each other."""
     from mlmd.stages import submit
 
-    click.echo(submit.submit(_load(run_file, overrides), run_file, overrides, scheduler, dry_run))
+    click.echo(submit.submit(_load(run_file, overrides), scheduler, dry_run))
 
 
 @cli.command(epilog=example("mlmd verify jobs/configs/quickstart.yaml --repair"))

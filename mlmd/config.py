@@ -48,7 +48,7 @@ class Dataset(Section):
     train_fraction: float = Field(0.8, gt=0, lt=1, description="share of the systems trained on; the rest validates")
     test_systems: int = Field(100, gt=0, description="systems of the test set, the published one first")
     test_time: float = Field(1000.0, gt=0, description="length of a test trajectory (reduced time)")
-    block: int = Field(20, gt=0, description="systems in one work item, which is one shard of the store")
+    block: int = Field(32, gt=0, description="systems in one work item, which is one shard of the store")
 
 
 class Cluster(Section):

@@ -16,6 +16,6 @@ def strict_arithmetic():
 @pytest.fixture
 def awkward_folder(tmp_path):
     """A folder whose path breaks programs that join words into a command line."""
-    folder = tmp_path / "it's a \"run\" $HOME ü"
+    folder = tmp_path / 'it\'s a "run" $HOME ü'
     folder.mkdir()
     return folder

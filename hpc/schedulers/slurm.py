@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from typing import ClassVar
 
@@ -38,7 +39,9 @@ STATES: dict[str, State] = {
 }
 # [days-][[hours:]minutes:]seconds, as squeue writes the time left.
 TIME_LEFT = re.compile(r"(?:(\d+)-)?(?:(?:(\d+):)?(\d+):)?(\d+)")
-TIMEOUT_S = 60
+TIMEOUT_S = 60.0
+# A client whose configuration is gone looks for it for a minute; one that has a controller hears from it at once.
+ANSWER_TIMEOUT_S = 15.0
 # What a job hands to the jobs it submits would place them inside itself; these are about the whole cluster.
 KEEP = ("SLURM_CONF", "SLURM_MPI_TYPE")
 
@@ -48,16 +51,19 @@ class Slurm(Scheduler):
 
     name = "slurm"
     cure: ClassVar[str] = (
-        "no Slurm controller answers (`sinfo` says why); run on this machine instead with --scheduler local"
+        "no Slurm controller answers (`scontrol ping` says why); run on this machine instead with --scheduler local"
     )
 
     @classmethod
     def answers(cls) -> bool:
         """Whether sbatch is installed and a controller answers."""
+        if shutil.which("sbatch") is None:
+            return False
         try:
-            return _run(["sbatch", "--version"]).returncode == 0 and _run(["sinfo", "--noheader"]).returncode == 0
+            ping = _run(["scontrol", "ping"], timeout=ANSWER_TIMEOUT_S)
         except SchedulerUnusable:
             return False
+        return " is UP" in ping.stdout
 
     def script(self, spec: JobSpec) -> str:
         """The sbatch command with its environment, then the script."""
@@ -97,6 +103,9 @@ class Slurm(Scheduler):
 
     def cancel(self, job_id: str) -> None:
         """SchedulerUnusable where Slurm does not know the job or refuses."""
+        # scancel is silent about a job that it does not find.
+        if self.state(job_id) == "unknown":
+            raise SchedulerUnusable(self.name, f"it knows of no job {job_id}")
         self._control(["scancel", job_id])
 
     def requeue(self, job_id: str) -> None:
@@ -136,13 +145,15 @@ class Slurm(Scheduler):
 
     def _control(self, command: list[str]) -> None:
         done = _run(command)
-        # scancel says what it could not do and ends with 0 all the same.
-        if done.returncode or "error" in done.stderr:
+        if done.returncode:
             raise SchedulerUnusable(self.name, f"`{shlex.join(command)}` says: {_one_line(done.stderr)}")
 
 
 def _run(
-    command: list[str], environment: dict[str, str] | None = None, folder: str | None = None
+    command: list[str],
+    environment: dict[str, str] | None = None,
+    folder: str | None = None,
+    timeout: float = TIMEOUT_S,
 ) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
@@ -152,13 +163,13 @@ def _run(
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=TIMEOUT_S,
+            timeout=timeout,
             check=False,
         )
     except FileNotFoundError:
         raise SchedulerUnusable("slurm", f"there is no {command[0]} here") from None
     except subprocess.TimeoutExpired:
-        raise SchedulerUnusable("slurm", f"{command[0]} has not answered within {TIMEOUT_S} s") from None
+        raise SchedulerUnusable("slurm", f"{command[0]} has not answered within {timeout:.0f} s") from None
 
 
 def _outside_of_jobs() -> dict[str, str]:

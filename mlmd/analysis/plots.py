@@ -1,8 +1,8 @@
 """Figures: arrays in, a matplotlib `Figure` out. Nothing is shown, and no setting of matplotlib's is changed.
 
 The reference is black. `one_step` (each prediction from a window of the reference) is blue with open circles,
-`closed_loop` (fed with its own output) is vermilion with triangles: colours of the Okabe-Ito set, which the colour-blind
-tell apart, and never colour alone. Frames of the warm start and zeros are left out where an axis is logarithmic.
+`closed_loop` (fed with its own output) is vermilion with triangles: colours of the Okabe-Ito set, which the
+colour-blind tell apart, and never colour alone. Values that are not positive are left out of logarithmic axes.
 """
 
 import io
@@ -23,6 +23,7 @@ STYLES = {
 SYSTEM_STYLES = (("#000000", "o"), ("#0072B2", "s"), ("#009E73", "^"), ("#CC79A7", "v"), ("#E69F00", "D"))
 _SIZE = (6.0, 3.4)
 _MARKERS = 40
+_INTERVALS = 150
 _GREY = "#5c6670"
 
 
@@ -48,21 +49,24 @@ def position_against_time(
         axis.set_xlabel("time")
         _follow(axis, time)
     axes[0].set_ylabel("position")
+    _note_departures(axes[-1], time, predictions, low - margin, high + margin)
     _legend(figure, axes[0])
     return figure
 
 
 def phase_portrait(
-    reference: tuple[np.ndarray, np.ndarray], predictions: Mapping[str, tuple[np.ndarray, np.ndarray]], last: int = 300
+    reference: tuple[np.ndarray, np.ndarray], predictions: Mapping[str, tuple[np.ndarray, np.ndarray]], dots: int = 500
 ) -> Figure:
-    """Velocity against position; each curve is (position, velocity), (frames,) each. The `last` frames are drawn."""
+    """Velocity against position; each curve is (position, velocity), (frames,) each. About `dots` frames are drawn."""
     figure = _figure()
     axis = figure.subplots()
-    position, velocity = (values[-last:] for values in reference)
-    axis.plot(position, velocity, label="reference", color=BLACK, zorder=4, linestyle="none", marker=".", markersize=2.5)
+    every = slice(None, None, max(1, len(reference[0]) // dots))
+    position, velocity = (values[every] for values in reference)
+    style = {"color": BLACK, "linestyle": "none", "marker": ".", "markersize": 2.5, "zorder": 4}
+    axis.plot(position, velocity, label="reference", **style)
     for name, (x, v) in predictions.items():
         style = {**STYLES[name], "linewidth": 0, "markersize": 5.5, "markerfacecolor": "none", "markeredgewidth": 0.8}
-        axis.plot(x[-last:], v[-last:], label=name, alpha=0.8, **style)
+        axis.plot(x[every], v[every], label=name, alpha=0.8, **style)
     for limits, values in ((axis.set_xlim, reference[0]), (axis.set_ylim, reference[1])):
         low, high = np.nanmin(values), np.nanmax(values)
         margin = 0.25 * (high - low) or 1.0
@@ -75,12 +79,15 @@ def phase_portrait(
 
 
 def energy_deviation_against_time(time: np.ndarray, deviations: Mapping[str, np.ndarray]) -> Figure:
-    """|E_t - E_0|/|E_0| against time on a logarithmic axis; each curve (frames,), the reference among them."""
+    """|E_t - E_0|/|E_0| against time on a logarithmic axis; each curve (frames,), the reference among them.
+
+    A long curve is drawn as its mean in short intervals, with a band from its smallest to its largest value there.
+    """
     return _logarithmic(time, deviations, r"energy deviation $|E_t-E_0|/|E_0|$")
 
 
 def error_against_time(time: np.ndarray, errors: Mapping[str, np.ndarray]) -> Figure:
-    """Position error against time on a logarithmic axis; each curve (frames,)."""
+    """Position error against time on a logarithmic axis; each curve (frames,), a long one drawn as mean and band."""
     return _logarithmic(time, errors, r"position error $\delta r$")
 
 
@@ -160,11 +167,26 @@ def _figure(size: tuple[float, float] = _SIZE) -> Figure:
     return Figure(figsize=size, layout="constrained")
 
 
+def _note_departures(
+    axis: Axes, time: np.ndarray, predictions: Mapping[str, np.ndarray], low: float, high: float
+) -> None:
+    """Says when a curve leaves the figure, whose range is the reference's: absence could pass for agreement."""
+    for place, (name, values) in enumerate(predictions.items()):
+        gone = np.flatnonzero(~((values >= low) & (values <= high)))
+        if gone.size:
+            text = f"{name} leaves this range first at t = {time[gone[0]]:g}"
+            where = {"transform": axis.transAxes, "ha": "right", "va": "bottom"}
+            axis.text(0.99, 0.01 + 0.06 * place, text, fontsize=7.5, color=STYLES[name]["color"], **where)
+
+
 def _trace(axis: Axes, time: np.ndarray, values: np.ndarray, name: str) -> None:
     style = dict(STYLES[name])
     if "marker" in style:
-        style.update(markerfacecolor="white", markersize=4.5, markeredgewidth=1.0)
-        style["markevery"] = max(1, len(time) // _MARKERS)
+        style.update(markerfacecolor="white", markeredgewidth=1.0)
+        every = max(1, len(time) // _MARKERS)
+        # Half a stride apart and of two sizes, so that neither set of markers hides the other.
+        style["markevery"] = (every // 2 if name == "closed_loop" else 0, every)
+        style["markersize"] = 6.0 if name == "closed_loop" else 4.0
         # Between frames many oscillations apart a joining line would show a motion that nobody computed.
         style["linewidth"] = 0.7 if len(time) > 2 * _MARKERS else 0.4
     axis.plot(time, values, label=name, **style)
@@ -175,13 +197,25 @@ def _logarithmic(time: np.ndarray, curves: Mapping[str, np.ndarray], label: str)
     figure = _figure()
     axis = figure.subplots()
     for name, values in curves.items():
-        _trace(axis, np.asarray(time), _positive(values), name)
+        middle, mean, low, high = _intervals(np.asarray(time), np.asarray(values, float))
+        _trace(axis, middle, _positive(mean), name)
+        if len(middle) < len(time):
+            axis.fill_between(middle, _positive(low), _positive(high), color=STYLES[name]["color"], alpha=0.13, lw=0)
     _scale(axis, "y")
     _follow(axis, np.asarray(time))
     axis.set_xlabel("time")
     axis.set_ylabel(label)
     _legend(figure, axis)
     return figure
+
+
+def _intervals(time: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Time, mean, smallest and largest value of each of `_INTERVALS` intervals: a long curve would be a solid bar."""
+    if len(time) <= 2 * _INTERVALS:
+        return time, values, values, values
+    parts = np.array_split(np.arange(len(time)), _INTERVALS)
+    reduced = [(time[i].mean(), values[i].mean(), values[i].min(), values[i].max()) for i in parts]
+    return tuple(np.array(reduced).T)
 
 
 def _positive(values: Sequence[float]) -> np.ndarray:

@@ -86,29 +86,33 @@ def _judge_speedup(
     total_steps: int,
 ) -> tuple[str, str]:
     over_published = metrics.get(f"speedup_published_verlet/{key}")
-    beside = f"; over the published Verlet step it is {over_published:.3g}" if over_published else ""
+    beside = f"; over the published Verlet step it is {_short(over_published)}" if over_published else ""
     if ours >= value:
-        return "reached", f"{ours:.3g} over our compiled Verlet{beside}"
+        return "reached", f"{_short(ours)} over our compiled Verlet{beside}"
     verlet = metrics.get(f"verlet_ns_per_step/{key}")
     if network is None or verlet is None:
-        return "not reached", f"{ours:.3g} over our compiled Verlet{beside}"
+        return "not reached", f"{_short(ours)} over our compiled Verlet{beside}"
     stride = int(key.rpartition("/")[2])
     needed = required_operator_seconds(value, total_steps, network.window, stride, verlet * 1e-9) * 1e9
     rate = network.multiply_adds() / needed if needed > 0 else float("inf")
-    told = f"our Verlet takes {verlet:.3g} ns a step, so the operator would have to take {needed:.3g} ns"
+    told = f"our Verlet takes {_short(verlet)} ns a step, so the operator would have to take {_short(needed)} ns"
     if rate > CORE_MULTIPLY_ADDS:
         return "cannot be reached", (
-            f"{told}, {rate:.0f} multiplications a nanosecond where a core does at most {CORE_MULTIPLY_ADDS:.0f}{beside}"
+            f"{told}, {rate:.0f} multiplications a nanosecond; a core does at most {CORE_MULTIPLY_ADDS:.0f}{beside}"
         )
     return "not reached", f"{told}{beside}"
 
 
 def _why_error(measure: str, ours: float, value: float) -> str:
-    relation = "at most" if ours <= value else f"{ours / value:.3g} times"
-    told = f"{ours:.3g} is {relation} {value:.3g}"
+    relation = "at most" if ours <= value else f"{_short(ours / value)} times"
+    told = f"{_short(ours)} is {relation} {_short(value)}"
     if measure.startswith("closed_loop"):
         return f"{told}; fed with its own output, which the published program never did"
     return f"{told}; a one-step error, as published" if measure.startswith("one_step") else told
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 or abs(value) >= 1e6 else f"{value:.0f}"
 
 
 def _not_in_run(key: str, systems: Sequence[str], strides: Sequence[int]) -> str:

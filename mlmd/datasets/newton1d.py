@@ -126,7 +126,7 @@ def schema(config: Any) -> dict[str, ArraySchema]:
     return found
 
 
-def item_slice(config: Any, row: Row) -> tuple[int, int]:  # noqa: ARG001  other families need the config
+def item_slice(config: Any, row: Row) -> tuple[int, int]:
     """First system of the item and the one after its last."""
     return row["start"], row["stop"]
 
@@ -158,9 +158,7 @@ def moments(row: Row, arrays: Mapping[str, np.ndarray]) -> windows.Moments | Non
         return None
     place = f"{row['system']}/{row['part']}"
     trained = arrays[f"{place}/split"] == TRAIN
-    return windows.moments(
-        windows.features(arrays[f"{place}/position"][trained], arrays[f"{place}/velocity"][trained])
-    )
+    return windows.moments(windows.features(arrays[f"{place}/position"][trained], arrays[f"{place}/velocity"][trained]))
 
 
 def frames(config: Any, part: str) -> int:

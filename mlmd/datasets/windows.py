@@ -25,8 +25,9 @@ class Moments(TypedDict):
 
 def features(position: np.ndarray, velocity: np.ndarray) -> np.ndarray:
     """Features (systems, frames, 2·atoms·dim) of positions and velocities, both (systems, frames, atoms, dim)."""
-    systems, stored = position.shape[:2]
-    return np.concatenate([position.reshape(systems, stored, -1), velocity.reshape(systems, stored, -1)], axis=2)
+    systems, stored, atoms, dim = position.shape
+    # Not -1: a block may have no system of the wanted part, and numpy cannot share out nothing.
+    return np.concatenate([part.reshape(systems, stored, atoms * dim) for part in (position, velocity)], axis=2)
 
 
 def count(frames: int, window: int, dilation: int) -> int:

@@ -148,7 +148,8 @@ class CompiledOperator:
         feature = int(np.flatnonzero(~np.isfinite(frame))[0])
         half = self.features // 2
         quantity, index = ("position", feature) if feature < half else ("velocity", feature - half)
-        return NonFiniteState(f"{self.system} (operator of stride {self.stride}, {quantity} in a {origin})", index, step)
+        name = f"{self.system} (operator of stride {self.stride}, {quantity} in a {origin})"
+        return NonFiniteState(name, index, step)
 
 
 def load(folder: Path) -> CompiledOperator:

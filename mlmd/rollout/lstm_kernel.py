@@ -93,7 +93,7 @@ def _two_layers(ring, oldest, lstm1, lstm2, gates, hidden, cell):
 
 @njit(**_OPTIONS)
 def _accumulate(total, factor, matrix):
-    """total += factor @ matrix. Eight rows a pass: one load and one store of `total` for eight products."""
+    """Adds factor @ matrix to `total`. Eight rows a pass: one load and one store of `total` for eight products."""
     rows = factor.size
     blocked = rows - rows % 8
     for k in range(0, blocked, 8):

@@ -42,3 +42,8 @@ def rollout_item(run: Run, row: dict) -> Path:
 def write_run_file(run: Run) -> None:
     """Keeps the run file, with every default written out, beside the output."""
     atomic.write_text(run.folder / "run.yaml", config.dump(run))
+
+
+def jobs(run: Run) -> Path:
+    """What `mlmd submit` handed to the scheduler last."""
+    return run.folder / "jobs.json"

@@ -98,7 +98,7 @@ def digest(path: Path) -> str:
 
 def _run_item(run: Run, table: ledger.Ledger, item: int, stop: StopFlag) -> dict:
     row = table.items[item]
-    operator = compiled.load_operator(layout.model(run, row["system"], row["stride"]))
+    operator = compiled.load(layout.model(run, row["system"], row["stride"]))
     stepper = STEPPERS[row["direction"]](operator)
     truth = Reference(run, row)
     saves = Checkpoints(

@@ -34,21 +34,22 @@ def train(run: Run, command: str, accept: Collection[str] = ()) -> None:
     `BackendUnusable`, `NonFiniteLoss`, and `Preempted` on a signal.
     """
     require_dataset(run, command.replace("mlmd train", "mlmd generate"))
-    workers = ranks.start(run.training.backend, run.training.timeout_seconds)
-    if workers.first:
-        layout.write_run_file(run)
-    lock = conditions(run, workers.size)
-    unfinished = [operator for operator in layout.operators(run) if not _is_finished(run, *operator, lock, accept)]
-    if workers.first:
-        total = len(list(layout.operators(run)))
-        log.info("%d of %d operators to train, %d ranks (%s)", len(unfinished), total, workers.size, workers.name)
-    if not unfinished:
-        return
-    _silence_tensorflow()
-    from hpc import training
-
-    training.configure(run.model.dtype)
+    # From here on a signal is a wish to stop at a checkpoint: start-up takes seconds, and one may come in them.
     with preempt.StopFlag() as stop:
+        workers = ranks.start(run.training.backend, run.training.timeout_seconds)
+        if workers.first:
+            layout.write_run_file(run)
+        lock = conditions(run, workers.size)
+        operators = list(layout.operators(run))
+        unfinished = [operator for operator in operators if not _is_finished(run, *operator, lock, accept)]
+        if workers.first:
+            told = f"{len(unfinished)} of {len(operators)} operators to train"
+            log.info("%s, %d ranks (%s)", told, workers.size, workers.name)
+        if unfinished:
+            _silence_tensorflow()
+            from hpc import training
+
+            training.configure(run.model.dtype)
         for system, stride in unfinished:
             _train_operator(run, system, stride, workers, lock, stop, accept)
 

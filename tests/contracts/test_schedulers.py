@@ -1,6 +1,7 @@
 """What every scheduler promises, on this machine's processes and on a real Slurm."""
 
 import os
+import re
 import signal
 import sys
 import time
@@ -242,9 +243,14 @@ def processes_with(word: str) -> list[int]:
 
 
 @pytest.mark.slurm
-def test_slurm_is_chosen_where_it_answers(slurm, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
+def test_slurm_is_chosen_where_it_answers(slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
     assert choose().name == "slurm"
-    monkeypatch.setenv("SLURM_CONF", "/no such/slurm.conf")
+    # The controller of this one listens nowhere.
+    silent = tmp_path / "slurm.conf"
+    silent.write_text(
+        re.sub(r"SlurmctldPort=\d+", "SlurmctldPort=1", Path(slurm.environment["SLURM_CONF"]).read_text())
+    )
+    monkeypatch.setenv("SLURM_CONF", str(silent))
     assert choose().name == "local"
     with pytest.raises(SchedulerUnusable, match="no Slurm controller answers"):
         choose("slurm")
@@ -258,8 +264,8 @@ def test_an_unknown_scheduler_is_answered_with_the_known_ones():
 @pytest.mark.slurm
 def test_slurm_says_why_it_refuses(slurm, tmp_path: Path):  # noqa: F811
     scheduler = REGISTRY["slurm"](tmp_path)
-    spec = JobSpec("huge", script(scheduler, "true"), options={"nodes": "99"})
-    with pytest.raises(SubmitRefused, match=r"job\.slurm.*[Nn]ode"):
+    spec = JobSpec("huge", script(scheduler, "true"), options={"time": "soon"})
+    with pytest.raises(SubmitRefused, match=r"job\.slurm.*time"):
         scheduler.submit(spec)
 
 

@@ -5,12 +5,12 @@ The compiled loop over one-particle systems has to obey the same laws as the gen
 
 import numpy as np
 import pytest
-from tests.helpers import potential_example
-from tests.tolerances import MANY_STEPS, ORDER, TRAJECTORY_DIFFERENCES
 
 from mlmd.physics.integrators import INTEGRATORS, trajectories
 from mlmd.physics.potentials import POTENTIALS
 from mlmd.physics.potentials.one_dimensional import ExternalPotential, evaluate
+from tests.helpers import potential_example
+from tests.tolerances import MANY_STEPS, ORDER, TRAJECTORY_DIFFERENCES
 
 LINES = [name for name, kind in POTENTIALS.items() if issubclass(kind, ExternalPotential)]
 MASS = 2.0
@@ -71,7 +71,9 @@ PROPAGATORS["compiled verlet"] = (compiled_verlet, INTEGRATORS["verlet"])
 def converges_with_its_order(propagate, order, system):
     """Halving the timestep twice: differences of the ends shrink by 2^order."""
     time, coarse = 0.48, 60
-    ends = np.array([propagate(system, START[system], 0.0, time / steps, steps) for steps in coarse * 2 ** np.arange(3)])
+    ends = np.array(
+        [propagate(system, START[system], 0.0, time / steps, steps) for steps in coarse * 2 ** np.arange(3)]
+    )
     first, second = np.abs(ends[0] - ends[1]), np.abs(ends[1] - ends[2])
     assert np.log2(first.sum() / second.sum()) == pytest.approx(order, abs=ORDER)
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from tests.helpers import potential_example
-from tests.tolerances import DIFFERENCES, ROUNDING
 
 from mlmd.physics.potentials import POTENTIALS, DoubleWell, Harmonic, LennardJonesWell, Potential, Result, Rugged
 from mlmd.physics.potentials.one_dimensional import ExternalPotential, sine
 from mlmd.state import NonFiniteState
+from tests.helpers import potential_example
+from tests.tolerances import DIFFERENCES, ROUNDING
 
 # Sixth-order central difference: weights of f(x + j h) for j = 1, 2, 3.
 WEIGHTS = (3 / 4, -3 / 20, 1 / 60)
@@ -112,7 +112,7 @@ def test_values_derived_by_hand():
     energy, force, _ = at(LennardJonesWell(), 2 ** (1 / 6))
     assert energy == pytest.approx(-1.0, rel=ROUNDING)
     assert abs(force) < 1e-13
-    # At x = −5 the ripple is zero and the rest 378/50; its slope there is −(500 + 75 − 160 − 4)/50 ... −411/50 + 6.
+    # At x = −5 the ripple is zero and the rest 378/50; the slopes are (−500 − 75 + 160 + 4)/50 and +6.
     energy, force, _ = at(Rugged(), -5.0)
     assert energy == pytest.approx(7.56, rel=ROUNDING)
     assert force == pytest.approx(411 / 50 - 6.0, rel=ROUNDING)

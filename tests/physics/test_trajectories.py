@@ -1,14 +1,15 @@
 """The compiled loop over many one-particle systems: its promises about bits, strides, errors and the disk cache."""
 
+import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from tests.helpers import CHECKOUT, potential_example, python
 
 from mlmd.physics.integrators import VelocityVerlet, trajectories
 from mlmd.state import NonFiniteState
+from tests.helpers import CHECKOUT, potential_example, python
 
 SYSTEMS = ("harmonic", "double_well", "lennard_jones", "rugged")
 
@@ -118,8 +119,7 @@ def test_the_general_step_names_atom_and_step():
 
 
 def test_the_error_survives_the_way_between_processes():
-    import pickle  # noqa: PLC0415, S403  Dask and multiprocessing hand exceptions on this way
-
+    # Dask and multiprocessing hand exceptions on as pickles.
     error = pickle.loads(pickle.dumps(NonFiniteState("rugged/sweep/7", 0, 12)))
     assert (error.system, error.atom, error.step) == ("rugged/sweep/7", 0, 12)
 

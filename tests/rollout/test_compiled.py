@@ -119,7 +119,7 @@ def test_gates_in_another_order_give_another_result():
 def test_saturated_gates_stay_exact(dtype):
     """Arguments far beyond where exp overflows: σ is 0 or 1 and tanh ±1, never NaN."""
     random = np.random.default_rng(3)
-    huge = {"lstm1_bias": 2000.0 * random.choice([-1.0, 1.0], 128), "lstm2_bias": 2000.0 * random.choice([-1.0, 1.0], 128)}
+    huge = {f"{layer}_bias": 2000.0 * random.choice([-1.0, 1.0], 128) for layer in ("lstm1", "lstm2")}
     model = operator(dtype, **huge)
     given = windows(1)[0].astype(dtype)
     with np.errstate(over="ignore"):

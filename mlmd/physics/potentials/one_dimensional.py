@@ -77,7 +77,7 @@ class ExternalPotential:
         self,
         position: np.ndarray,
         box: np.ndarray | None = None,
-        species: np.ndarray | None = None,  # noqa: ARG002  every potential takes it
+        species: np.ndarray | None = None,
     ) -> Result:
         """Energy, forces (atoms, 1), virial (1, 1) and atom energies (atoms,) at `position` (atoms, 1).
 

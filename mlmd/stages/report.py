@@ -1,0 +1,239 @@
+"""Rollouts → report.html, metrics.json, published.json: what was measured, beside what was published.
+
+metrics.json is a flat mapping name → number, null where there is no finite number; published.json has a verdict for
+each published number and, under `not_finite`, the reason for each null. Nothing is left out because it fell short.
+"""
+
+import base64
+import csv
+import json
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from matplotlib.figure import Figure
+
+from hpc import atomic, provenance
+from hpc.errors import ItemsUnfinished, StoreMissing
+from mlmd.analysis import plots, rollout_metrics, verdicts
+from mlmd.analysis.rollout_metrics import MODES, Metrics, Rollout
+from mlmd.config import Run
+from mlmd.stages import layout
+from mlmd.stages.rollout import rows
+
+TEMPLATE = "report.html"
+# (system, stride, direction of time) → its test systems.
+Rollouts = Mapping[tuple[str, int, str], Rollout]
+# What the rows of one operator share, as opposed to one value or one trajectory each.
+_SCALARS = ("verlet_seconds_per_step", "operator_seconds_per_step")
+_SHARED = (*_SCALARS, "time", "completed_frames")
+_VERDICTS = ("reached", "not reached", "cannot be reached")
+
+
+def report(run: Run) -> dict[str, float | None]:
+    """Writes the three files below the run's folder and returns the metrics.
+
+    Raises `StoreMissing` where nothing has been rolled out, `ItemsUnfinished` where something has not.
+    """
+    started = time.time()
+    rollouts = load_rollouts(run)
+    metrics = measure(run, rollouts)
+    records = verdicts.judge(
+        metrics.values,
+        metrics.reasons,
+        run.dataset.systems,
+        run.training.strides,
+        {f"{system}/{stride}": _network(run, system, stride) for system, stride in layout.operators(run)},
+        run.dataset.timestep,
+    )
+    paper = verdicts.published()["paper"]
+    atomic.write_json(run.folder / "metrics.json", metrics.values)
+    atomic.write_json(
+        run.folder / "published.json",
+        {"schema": 1, "paper": paper, "numbers": records, "not_finite": metrics.reasons},
+    )
+    layout.write_run_file(run)
+    provenance.write_manifest(run.folder, run.model_dump(mode="json"), started, {"seed": run.seed})
+    atomic.write_text(run.folder / "report.html", render(run, rollouts, metrics, records))
+    return metrics.values
+
+
+def load_rollouts(run: Run) -> Rollouts:
+    """(system, stride, direction) → the test systems of all its items, in the order of the test part."""
+    table = rows(run)
+    missing = [row for row in table if not layout.rollout_item(run, row).exists()]
+    command = f"mlmd rollout {run.folder / 'run.yaml'}"
+    if len(missing) == len(table):
+        raise StoreMissing(run.folder / "rollout", command)
+    if missing:
+        raise ItemsUnfinished(run.folder / "rollout", len(missing), len(table), command)
+    parts: dict[tuple[str, int, str], list[dict[str, np.ndarray]]] = {}
+    for row in table:
+        with layout.rollout_item(run, row).open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        parts.setdefault((row["system"], row["stride"], row["direction"]), []).append(arrays)
+    return {
+        (system, stride, direction): Rollout(system, stride, _network(run, system, stride).window, _join(items))
+        for (system, stride, direction), items in parts.items()
+    }
+
+
+def measure(run: Run, rollouts: Rollouts) -> Metrics:
+    """The flat table of everything that is measured in this run."""
+    metrics = Metrics()
+    paper = verdicts.published()
+    total_steps = round(paper["speedup_time"] / run.dataset.timestep)
+    for system, stride in layout.operators(run):
+        forward = rollouts.get((system, stride, "forward"))
+        backward = rollouts.get((system, stride, "backward"))
+        if forward is not None:
+            rollout_metrics.add_errors(metrics, forward)
+        else:
+            _put_nothing_forward(metrics, f"{system}/{stride}")
+        rollout_metrics.add_backward_errors(metrics, system, stride, backward)
+        rollout_metrics.add_speed(metrics, forward or backward, total_steps, paper["verlet_seconds"])
+    rollout_metrics.add_means(metrics, run.training.strides)
+    return metrics
+
+
+def render(run: Run, rollouts: Rollouts, metrics: Metrics, records: list[dict]) -> str:
+    """The report as one HTML text that loads nothing from elsewhere."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = _number
+    environment.filters["png"] = lambda figure: base64.b64encode(plots.png(figure)).decode()
+    published = {record["metric"]: record["value"] for record in records}
+    curves, trainings = _training(run)
+    return environment.get_template(TEMPLATE).render(
+        run=run,
+        paper=verdicts.published(),
+        operators=list(layout.operators(run)),
+        metrics=metrics.values,
+        reasons=metrics.reasons,
+        published=published,
+        records=records,
+        counts={verdict: sum(record["verdict"] == verdict for record in records) for verdict in _VERDICTS},
+        overview=_overview(run, metrics.values, published),
+        figures={operator: list(_figures(operator, rollouts)) for operator in layout.operators(run)},
+        trainings=trainings,
+        training_figure=plots.loss_against_epoch(curves) if curves else None,
+        run_file=(run.folder / "run.yaml").read_text(),
+        manifests={str(path.relative_to(run.folder)): path.read_text() for path in _manifests(run.folder)},
+    )
+
+
+def _join(items: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Blocks of test systems as one; the times of a step are the best of all blocks."""
+    joined = {name: np.concatenate([item[name] for item in items]) for name in items[0] if name not in _SHARED}
+    joined.update((name, np.array(min(float(item[name]) for item in items))) for name in _SCALARS)
+    joined["time"] = items[0]["time"]
+    joined["inside"] = joined["inside"].astype(bool)
+    return joined
+
+
+def _network(run: Run, system: str, stride: int) -> verdicts.Network:
+    path = layout.model(run, system, stride) / "model.json"
+    if not path.exists():
+        raise StoreMissing(path, f"mlmd train {run.folder / 'run.yaml'}")
+    description = json.loads(path.read_text())
+    return verdicts.Network(description["window"], description["features"], description["units"])
+
+
+def _put_nothing_forward(metrics: Metrics, key: str) -> None:
+    measures = ("", "_velocity", "_max", "_inside", "_outside")
+    names = [f"{mode}{measure}/{key}" for mode in MODES for measure in measures]
+    for name in (*names, *(f"energy_deviation/{mode}/{key}" for mode in MODES)):
+        metrics.put(name, None, "rollout.directions of this run has no 'forward'")
+
+
+def _overview(run: Run, metrics: Mapping[str, float | None], published: Mapping[str, float]) -> Figure:
+    strides = sorted(run.training.strides)
+
+    def curves(mode: str) -> dict[str, list[float]]:
+        values = {s: [metrics[f"{mode}/{s}/{stride}"] for stride in strides] for s in run.dataset.systems}
+        return {s: [np.nan if v is None else v for v in row] for s, row in values.items()}
+
+    means = {stride: published.get(f"one_step/mean_1d/{stride}") for stride in strides}
+    known = {stride: value for stride, value in means.items() if value is not None}
+    return plots.error_against_stride(strides, curves("one_step"), curves("closed_loop"), known)
+
+
+def _figures(operator: tuple[str, int], rollouts: Rollouts) -> Iterator[tuple[str, Figure]]:
+    """(caption, figure) of one operator's published test system."""
+    forward, backward = (rollouts.get((*operator, direction)) for direction in ("forward", "backward"))
+    index = forward.published_system() if forward is not None else None
+    if index is not None:
+        arrays, time, window = forward.arrays, forward.arrays["time"], forward.window
+        position = {mode: arrays[f"{mode}_position"][index] for mode in MODES}
+        orbits = {mode: (arrays[f"{mode}_position"][index], arrays[f"{mode}_velocity"][index]) for mode in MODES}
+        reference = arrays["reference_position"][index]
+        yield "Position against time", plots.position_against_time(time, reference, position)
+        yield (
+            "Phase portrait",
+            plots.phase_portrait((reference, arrays["reference_velocity"][index]), orbits),
+        )
+        named = {mode: rollout_metrics.published_energy_deviation(forward, mode) for mode in ("reference", *MODES)}
+        deviations = {mode: values[window:] for mode, values in named.items() if values is not None}
+        if deviations:
+            yield "Energy deviation", plots.energy_deviation_against_time(time[window:], deviations)
+        yield "Error against time", _error_figure(forward, index)
+    index = backward.published_system() if backward is not None else None
+    if index is not None:
+        yield "Error against time, backward", _error_figure(backward, index)
+
+
+def _error_figure(rollout: Rollout, index: int) -> Figure:
+    errors = {mode: rollout.error(mode)[index][rollout.window :] for mode in MODES}
+    return plots.error_against_time(rollout.arrays["time"][rollout.window :], errors)
+
+
+def _training(run: Run) -> tuple[dict, list[dict]]:
+    """Loss curves, and the last line of each log.csv with its best validation loss."""
+    curves, table = {}, []
+    for system, stride in layout.operators(run):
+        path = layout.model(run, system, stride) / "log.csv"
+        if not path.exists():
+            continue
+        with path.open(newline="") as file:
+            lines = list(csv.DictReader(file))
+        if not lines:
+            continue
+        columns = [np.array([float(line[name]) for line in lines]) for name in ("epoch", "loss", "validation_loss")]
+        curves[f"{system}-{stride}"] = tuple(columns)
+        best = int(np.argmin(columns[2]))
+        table.append(
+            {
+                "operator": (system, stride),
+                "epochs": len(lines),
+                "first": columns[2][0],
+                "best": columns[2][best],
+                "best_epoch": int(columns[0][best]),
+                **{name: float(lines[-1][name]) for name in ("loss", "validation_loss", "learning_rate")},
+                "seconds": sum(float(line["seconds"]) for line in lines),
+                "windows_per_second": float(np.median([float(line["windows_per_second"]) for line in lines])),
+                "waiting_percent": float(np.mean([float(line["waiting_percent"]) for line in lines])),
+            }
+        )
+    return curves, table
+
+
+def _manifests(folder: Path) -> list[Path]:
+    patterns = ("manifest.json", "*/manifest.json", "models/*/manifest.json")
+    return sorted(path for pattern in patterns for path in folder.glob(pattern))
+
+
+def _number(value: float | None) -> str:
+    """Three digits, as short as they read well; a dash where there is no number."""
+    if value is None or not np.isfinite(value):
+        return "–"
+    if value == 0 or 1e-4 <= abs(value) < 1e5:
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return f"{mantissa}·10^{int(exponent)}"

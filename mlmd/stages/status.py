@@ -1,0 +1,70 @@
+"""Run file → how far each stage is, from what lies on disk and what the scheduler says."""
+
+import json
+
+from hpc import ledger, schedulers, store
+from hpc.errors import UserError
+from mlmd.config import Run
+from mlmd.stages import layout, submit
+
+ACTIVE = ("pending", "running")
+
+
+def status(run: Run) -> str:
+    """One line a stage, and one for each operator in training or job in the queue."""
+    jobs = _jobs(run)
+    active = {stage for stage, (_, state) in jobs.items() if state in ACTIVE}
+    dataset_done = store.finished_attributes(layout.store(run)) is not None
+    operators = {place: _operator(run, *place) for place in layout.operators(run)}
+    trained = all(progress == "completed" for progress in operators.values())
+    lines = [
+        f"{'generate':10}{_items(layout.data_ledger(run), 'generate' in active, waiting=False)}",
+        f"{'train':10}{_operators(operators, 'train' in active, waiting=not dataset_done)}",
+        *(f"{'':10}{s} at {d} timesteps: {told}" for (s, d), told in operators.items() if told and told != "completed"),
+        f"{'rollout':10}{_items(layout.rollout_ledger(run), 'rollout' in active, waiting=not trained)}",
+        f"{'report':10}{run.folder / 'report.html' if (run.folder / 'report.html').exists() else 'not written'}",
+        *(f"{'job':10}{job} ({stage}): {state}" for stage, (job, state) in jobs.items()),
+    ]
+    return "\n".join(lines)
+
+
+def _items(folder, submitted: bool, waiting: bool) -> str:
+    try:
+        table = ledger.Ledger.open(folder, "")
+    except UserError:
+        return "submitted" if submitted else "waiting" if waiting else "not started"
+    counts = table.counts(submitted, waiting)
+    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    failures = [f"\n{'':10}item {item} failed: {why}" for item, why in table.failures().items()]
+    return f"{len(table.items)} items: {told}" + "".join(failures[:5])
+
+
+def _operators(operators: dict, submitted: bool, waiting: bool) -> str:
+    done = sum(told == "completed" for told in operators.values())
+    rest = "submitted" if submitted else "waiting" if waiting else "eligible"
+    missing = f", {len(operators) - done} {rest}" if done < len(operators) else ""
+    return f"{len(operators)} operators: {done} completed{missing}"
+
+
+def _operator(run: Run, system: str, stride: int) -> str | None:
+    """"completed", how far its training is, or None before it starts."""
+    folder = layout.model(run, system, stride)
+    if (folder / "model.json").exists():
+        return "completed"
+    log = folder / "log.csv"
+    if not log.exists():
+        return None
+    return f"epoch {len(log.read_text().splitlines()) - 1} of {run.training.epochs}"
+
+
+def _jobs(run: Run) -> dict[str, tuple[str, str]]:
+    """Stage → (job id, state) of what `mlmd submit` handed over last."""
+    path = layout.jobs(run)
+    if not path.exists():
+        return {}
+    submitted = json.loads(path.read_text())
+    try:
+        scheduler = schedulers.choose(submitted["scheduler"], submit.ROOT)
+    except UserError:
+        return {stage: (job, "unknown") for stage, job in submitted["jobs"].items()}
+    return {stage: (job, scheduler.state(job)) for stage, job in submitted["jobs"].items()}

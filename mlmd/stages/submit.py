@@ -1,0 +1,65 @@
+"""Run file → jobs: every stage as a job that starts once the one before it has completed."""
+
+import os
+import time
+from pathlib import Path
+
+from hpc import atomic, schedulers
+from hpc.schedulers import JobSpec, Scheduler
+from mlmd import config
+from mlmd.config import Run
+from mlmd.stages import layout
+
+ROOT = Path(os.environ.get("MLMD_ROOT", Path(__file__).resolve().parents[2]))
+SCRIPTS = {
+    "generate": "generate.slurm",
+    "train": "train_lstm.slurm",
+    "rollout": "rollout_array.slurm",
+    "report": "report.slurm",
+}
+
+
+def submit(run: Run, scheduler_name: str | None, dry_run: bool) -> str:
+    """Submits generate → train → rollout (a job array) → report; returns what to print.
+
+    The jobs read the run file as it is resolved now, so a later edit does not reach them. A job whose predecessor
+    fails is cancelled by the scheduler. With `dry_run` the scripts are shown, nothing is written or submitted.
+    """
+    scheduler = schedulers.choose(scheduler_name, ROOT)
+    if dry_run:
+        # The ids that the jobs would wait for are not known before they are submitted.
+        shown = [f"# {stage}\n{scheduler.script(_spec(run, stage, ()))}" for stage in SCRIPTS]
+        return "\n\n".join([_cost(run, scheduler), *shown])
+    # Jobs run in the checkout, wherever this was typed.
+    settled = run.model_copy(update={"out": str(run.folder.resolve())})
+    atomic.write_text(_resolved(run), config.dump(settled))
+    jobs: dict[str, str] = {}
+    for stage in SCRIPTS:
+        after = tuple(jobs.values())[-1:]
+        jobs[stage] = scheduler.submit(_spec(run, stage, after))
+        # Written after each one: when the next is refused, `mlmd status` still knows of these.
+        atomic.write_json(layout.jobs(run), {"scheduler": scheduler.name, "time": time.time(), "jobs": jobs})
+    listed = "\n".join(f"{stage:10}{job}" for stage, job in jobs.items())
+    return f"{_cost(run, scheduler)}\n{listed}\nFollow them: mlmd status {_resolved(run)}"
+
+
+def _resolved(run: Run) -> Path:
+    return run.folder / "submitted.yaml"
+
+
+def _cost(run: Run, scheduler: Scheduler) -> str:
+    operators = len(list(layout.operators(run)))
+    return (
+        f"{run.name}: {len(run.dataset.systems)} systems, {operators} operators, "
+        f"{run.rollout.tasks} rollout tasks, by the scheduler {scheduler.name!r}"
+    )
+
+
+def _spec(run: Run, stage: str, after: tuple[str, ...]) -> JobSpec:
+    return JobSpec(
+        name=f"{run.name}-{stage}",
+        script=ROOT / "jobs" / SCRIPTS[stage],
+        environment={"RUN": str(_resolved(run).resolve())},
+        array=run.rollout.tasks if stage == "rollout" else None,
+        after=after,
+    )

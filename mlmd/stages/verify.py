@@ -1,0 +1,50 @@
+"""Run file → whether all that lies on disk is what was written; with repair, what is not is marked as not done."""
+
+import logging
+
+from hpc import ledger, store
+from hpc.errors import DamagedItems, UserError
+from mlmd import datasets
+from mlmd.config import Run
+from mlmd.stages import layout, rollout
+from mlmd.stages.progress import progress
+
+log = logging.getLogger(__name__)
+
+
+def verify(run: Run, command: str, repair: bool) -> str:
+    """Reads every finished item again and compares it with the checksum of its record; returns what to print.
+
+    Raises `DamagedItems` where some differ and `repair` is off, `StoreMissing` where there is no dataset.
+    """
+    family = datasets.FAMILIES[run.dataset.family]
+    table = ledger.Ledger.open(layout.data_ledger(run), command.replace("mlmd verify", "mlmd generate"))
+
+    def sound(item: int, record: dict) -> bool:
+        start, stop = family.item_slice(run, table.items[item])
+        return store.verify_item(layout.store(run), start, stop, record["checksums"])
+
+    told = [_check("generate", table, sound, f"{command} --repair", repair)]
+    try:
+        rolled = ledger.Ledger.open(layout.rollout_ledger(run), command)
+    except UserError:
+        return "\n".join([*told, "rollout: not started"])
+
+    def intact(item: int, record: dict) -> bool:
+        product = layout.rollout_item(run, rolled.items[item])
+        return product.exists() and rollout.digest(product) == record["digest"]
+
+    return "\n".join([*told, _check("rollout", rolled, intact, f"{command} --repair", repair)])
+
+
+def _check(stage: str, table: ledger.Ledger, sound, command: str, repair: bool) -> str:
+    records = {item: r for item, r in table.records().items() if r["status"] == "completed"}
+    checked = progress(sorted(records.items()), len(records), f"verify {stage}")
+    damaged = [item for item, record in checked if not sound(item, record)]
+    if not damaged:
+        return f"{stage}: {len(records)} of {len(table.items)} items finished, all as they were written"
+    if not repair:
+        raise DamagedItems(table.folder.parent, damaged, command)
+    table.forget(damaged)
+    listed = ", ".join(str(item) for item in damaged)
+    return f"{stage}: items {listed} were damaged and are marked as not done; `mlmd {stage}` makes them anew"
