@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable
 
-from hpc.errors import BadTask, ItemsFailed, Preempted
+from hpc.errors import BadTask, BadTaskVariables, ItemsFailed, Preempted
 from hpc.ledger import Ledger
 from hpc.preempt import StopFlag
 
@@ -15,10 +15,14 @@ def task_from_environment() -> tuple[int, int]:
     """(task, tasks) as Slurm's job array or the local scheduler says; (0, 1) outside of both.
 
     Slurm's own count is right only for arrays that start at 0 with step 1, which is what `mlmd submit` asks for.
+    Raises `BadTaskVariables` where the variables are not two numbers.
     """
     for task, tasks in (("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"), ("MLMD_TASK", "MLMD_TASKS")):
         if task in os.environ:
-            return int(os.environ[task]) - int(os.environ.get("SLURM_ARRAY_TASK_MIN", 0)), int(os.environ[tasks])
+            try:
+                return int(os.environ[task]) - int(os.environ.get("SLURM_ARRAY_TASK_MIN", 0)), int(os.environ[tasks])
+            except (KeyError, ValueError):
+                raise BadTaskVariables({name: os.environ.get(name) for name in (task, tasks)}) from None
     return 0, 1
 
 

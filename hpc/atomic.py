@@ -56,11 +56,19 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
-def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes named arrays to `path` in numpy's npz format, uncompressed and without pickles."""
+def npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Named arrays in numpy's npz format, uncompressed. Raises ValueError for Python objects: they need a pickle."""
+    for name, array in arrays.items():
+        if np.asarray(array).dtype.hasobject:
+            raise ValueError(f"array {name} holds Python objects; numbers, booleans and texts can be stored")
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes named arrays to `path` as `npz` makes them, whole or not at all."""
+    write_bytes(path, npz(arrays))
 
 
 def remove_temporaries(folder: Path) -> None:

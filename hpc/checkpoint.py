@@ -48,35 +48,44 @@ class Checkpoints:
     def save(self, step: int, arrays: Mapping[str, np.ndarray], meta: Mapping) -> None:
         """Writes the checkpoint of `step`, then removes all but the last two."""
         header = json.dumps({"step": step, "lock": self.lock, "meta": dict(meta)}).encode()
-        buffer = io.BytesIO()
-        np.savez(buffer, **{META: np.frombuffer(header, dtype=np.uint8)}, **arrays)
-        payload = buffer.getvalue()
+        payload = atomic.npz({META: np.frombuffer(header, dtype=np.uint8), **arrays})
         atomic.write_bytes(self._path(step), MAGIC + hashlib.sha256(payload).digest() + payload)
         for old in self._paths()[:-KEPT]:
             old.unlink(missing_ok=True)
 
     def load(self, accept: Collection[str] = ()) -> Saved | None:
-        """The newest valid checkpoint, or None where there is none.
+        """The newest valid checkpoint, or None where there is none; called once, by the process that goes on from it.
 
-        Raises `CheckpointLocked`, naming every difference, where it was made under other conditions that are not in
+        Damaged newer ones are removed: they would take the place of one of the last two. Raises `CheckpointLocked`, naming every difference, where it was made under other conditions that are not in
         `accept`.
         """
+        self._clear_leftovers()
+        damaged = []
         for path in reversed(self._paths()):
             content = _read(path)
             if content is None:
                 log.warning("%s is damaged; taking the one before it", path)
+                damaged.append(path)
                 continue
             arrays, header = content
             changed = {k: v for k, v in differences(header["lock"], self.lock).items() if k not in accept}
             if changed:
                 raise CheckpointLocked(path, changed)
+            for file in damaged:
+                file.unlink(missing_ok=True)
             return Saved(header["step"], arrays, header["meta"])
         return None
 
     def remove(self) -> None:
         """Removes every checkpoint: the work is finished and its product is in place."""
+        self._clear_leftovers()
         for path in self._paths():
             path.unlink(missing_ok=True)
+
+    def _clear_leftovers(self) -> None:
+        """Removes what killed writers left."""
+        for leftover in self.folder.glob(f".checkpoint-*{atomic.TEMPORARY_SUFFIX}"):
+            leftover.unlink(missing_ok=True)
 
     def _path(self, step: int) -> Path:
         return self.folder / f"checkpoint-{step:012d}.ckpt"

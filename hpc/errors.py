@@ -144,3 +144,18 @@ class SubmitRefused(UserError):
 class BadTask(UserError):
     def __init__(self, task: int, tasks: int):
         super().__init__(f"task {task} of {tasks} does not exist: --task counts from 0 to --tasks minus 1")
+
+
+class BadTaskVariables(UserError):
+    def __init__(self, found: Mapping[str, str | None]):
+        listed = ", ".join(f"{name} is {'not set' if value is None else repr(value)}" for name, value in found.items())
+        super().__init__(f"environment: {listed}; both are whole numbers, or say --task 0 --tasks 4")
+
+
+class StoreLost(UserError):
+    """Without this a table that calls every item completed would make a new, empty store pass for a finished one."""
+
+    def __init__(self, path: Path, table: Path):
+        super().__init__(
+            f"{path} is gone, but {table} still counts its items as made: put it back, or move {table} away as well"
+        )

@@ -15,6 +15,7 @@ An item has one status, the first of these that holds:
     eligible    could start now
 """
 
+import errno
 import json
 import os
 import time
@@ -122,7 +123,11 @@ class Ledger:
             self._own_file = self.folder / "records" / f"{atomic.unique_name()}.jsonl"
         descriptor = os.open(self._own_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(descriptor, (json.dumps(record, allow_nan=False) + "\n").encode())
+            line = (json.dumps(record, allow_nan=False) + "\n").encode()
+            if os.write(descriptor, line) < len(line):
+                # A full disk. What was cut stays as the last line of its file, which readers leave out.
+                full, self._own_file = self._own_file, None
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(full))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

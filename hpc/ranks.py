@@ -12,9 +12,11 @@ in "MPI_Comm_rank called after MPI_FINALIZE" at exit.
 import logging
 import os
 import sys
+import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -23,7 +25,7 @@ from hpc.errors import BackendUnusable, CollectiveTimeout, LaunchMismatch
 
 if TYPE_CHECKING:
     import tensorflow as tf
-    from mpi4py.MPI import Comm, Request
+    from mpi4py.MPI import Comm
 
 Item = TypeVar("Item")
 BACKENDS = ("horovod", "mpi")
@@ -46,7 +48,6 @@ class Ranks(ABC):
         self.rank = rank
         self.size = size
         self.timeout = timeout
-        self.progress = "the start"
 
     @property
     def first(self) -> bool:
@@ -56,6 +57,10 @@ class Ranks(ABC):
     def share(self, items: Sequence[Item]) -> list[Item]:
         """This rank's own items: every `size`-th."""
         return list(items[self.rank :: self.size])
+
+    @abstractmethod
+    def guard(self, what: str) -> AbstractContextManager[None]:
+        """Around work that waits for other ranks: longer than `timeout` ends the job and says where this rank is."""
 
     @abstractmethod
     def sum(self, values: "tf.Tensor") -> "tf.Tensor":
@@ -78,6 +83,9 @@ class SingleProcess(Ranks):
     def __init__(self):
         super().__init__(0, 1, float("inf"))
 
+    def guard(self, what: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
     def sum(self, values: "tf.Tensor") -> "tf.Tensor":
         return values
 
@@ -89,13 +97,23 @@ class SingleProcess(Ranks):
 
 
 class MpiRanks(Ranks):
-    """Collectives by mpi4py, polled so that a dead or hanging rank ends the job instead of holding it for ever."""
+    """Collectives by mpi4py, watched so that a dead or hanging rank ends the job instead of holding it for ever."""
 
     name = "mpi"
 
     def __init__(self, comm: "Comm", timeout: float):
         super().__init__(comm.rank, comm.size, timeout)
         self._comm = comm
+        self._waiting: tuple[str, float] | None = None
+        threading.Thread(target=self._watch, daemon=True, name="mlmd-watch-ranks").start()
+
+    @contextmanager
+    def guard(self, what: str) -> Iterator[None]:
+        outer, self._waiting = self._waiting, (what, time.monotonic())
+        try:
+            yield
+        finally:
+            self._waiting = outer
 
     def sum(self, values: "tf.Tensor") -> "tf.Tensor":
         import tensorflow as tf
@@ -107,31 +125,31 @@ class MpiRanks(Ranks):
     def gather(self, values: np.ndarray) -> np.ndarray:
         own = np.ascontiguousarray(values)
         everyone = np.empty((self.size, *own.shape), own.dtype)
-        self._wait(self._comm.Iallgather(own, everyone), "a gather")
+        with self.guard("a gather"):
+            self._comm.Allgather(own, everyone)
         return everyone
 
     def broadcast(self, values: np.ndarray) -> np.ndarray:
         buffer = np.array(values)
-        self._wait(self._comm.Ibcast(buffer, root=0), "a broadcast")
+        with self.guard("a broadcast"):
+            self._comm.Bcast(buffer, root=0)
         return buffer
 
     def _allreduce(self, values: np.ndarray) -> np.ndarray:
         own = np.ascontiguousarray(values)
         total = np.empty_like(own)
-        self._wait(self._comm.Iallreduce(own, total), "a sum")
+        self._comm.Allreduce(own, total)
         return total
 
-    def _wait(self, request: "Request", what: str) -> None:
-        started = time.monotonic()
-        while not request.Test():
-            waited = time.monotonic() - started
-            if waited > self.timeout:
-                error = CollectiveTimeout(self.rank, self.size, f"{what} after {self.progress}", waited)
+    def _watch(self) -> None:
+        while True:
+            time.sleep(min(1.0, self.timeout / 4))
+            waiting = self._waiting
+            if waiting is not None and time.monotonic() - waiting[1] > self.timeout:
+                error = CollectiveTimeout(self.rank, self.size, waiting[0], self.timeout)
                 print(f"mlmd: {error}", file=sys.stderr, flush=True)
                 # Only an abort reaches the ranks that no longer answer.
                 self._comm.Abort(error.exit_code)
-            if waited > 0.001:
-                time.sleep(0.0001)
 
 
 class HorovodRanks(MpiRanks):
@@ -172,15 +190,13 @@ def start(backend: str, timeout: float = 600.0) -> Ranks:
         raise LaunchMismatch(launched, comm.size, launcher)
     if backend == "mpi":
         return MpiRanks(comm, timeout)
-    _start_horovod(launched, timeout)
+    _start_horovod(launched)
     return HorovodRanks(comm, timeout)
 
 
-def _start_horovod(launched: int, timeout: float) -> None:
+def _start_horovod(launched: int) -> None:
     # Read by Horovod's background thread at init. A short cycle: the models are small, so their steps are, too.
     os.environ.setdefault("HOROVOD_CYCLE_TIME", "0.1")
-    os.environ["HOROVOD_STALL_CHECK_TIME_SECONDS"] = str(max(1, int(timeout / 2)))
-    os.environ["HOROVOD_STALL_SHUTDOWN_TIME_SECONDS"] = str(max(2, int(timeout)))
     try:
         import horovod.tensorflow as hvd
 

@@ -21,6 +21,9 @@ from hpc import atomic
 from hpc.errors import MadeFromAnotherConfig, MisalignedWrite
 from hpc.ledger import differences
 
+# What zarr raises at a torn shard, depending on where it is cut.
+TORN = (ValueError, RuntimeError, KeyError)
+
 
 @dataclass(frozen=True)
 class ArraySpec:
@@ -64,17 +67,31 @@ def require_identity(path: Path, identity: Mapping, remedy: str) -> None:
 def write_item(path: Path, start: int, stop: int, arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
     """Writes rows `start` to `stop` of each named array and returns the CRC-32 of each one's bytes.
 
-    The files are complete and flushed when this returns. Raises `MisalignedWrite` unless the rows cover whole shards.
+    The files are complete and flushed when this returns. Raises `MisalignedWrite` unless the rows cover whole shards,
+    `ValueError` where an array has not the rows it is written to.
     """
     checksums = {}
     for name, values in arrays.items():
         target = zarr.open_array(path / name, mode="r+")
-        shard = target.shards[0]
-        if start % shard or (stop % shard and stop != target.shape[0]):
+        shard, rows = target.shards[0], target.shape[0]
+        if start % shard or (stop % shard and stop != rows) or not 0 <= start < stop <= rows:
             raise MisalignedWrite(name, start, stop, shard)
         values = np.ascontiguousarray(values, dtype=target.dtype)
-        target[start:stop] = values
-        _flush_shards(path / name, start // shard, -(-stop // shard))
+        # zarr fits what has another shape by itself, without a word.
+        if values.shape != (stop - start, *target.shape[1:]):
+            raise ValueError(f"array {name}: values of shape {values.shape} for rows {start} to {stop} of {target.shape}")
+        files = _shard_files(path / name, target.ndim, range(start // shard, -(-stop // shard)))
+        try:
+            target[start:stop] = values
+        except TORN:
+            # zarr reads an array's last shard before it writes it where that one is not full; a damaged one goes.
+            for file in files:
+                file.unlink(missing_ok=True)
+            target[start:stop] = values
+        for file in files:
+            # A shard of nothing but fill values has no file.
+            if file.exists():
+                atomic.flush(file)
         checksums[name] = zlib.crc32(values)
     return checksums
 
@@ -86,19 +103,28 @@ def verify_item(path: Path, start: int, stop: int, checksums: Mapping[str, int])
             zlib.crc32(np.ascontiguousarray(zarr.open_array(path / name, mode="r")[start:stop])) == expected
             for name, expected in checksums.items()
         )
-    except (OSError, ValueError, RuntimeError, KeyError):
-        # A torn or missing shard: zarr reports it by different errors, depending on where it is cut.
+    except (OSError, *TORN):
         return False
 
 
 def finish(path: Path, attributes: Mapping) -> None:
     """Adds what is known only when every item is there (statistics), and clears what killed writers left."""
-    group = zarr.open_group(path, mode="r+")
-    if group.attrs.get("finished") != dict(attributes):
-        group.attrs["finished"] = dict(attributes)
-    atomic.remove_temporaries(path)
-    for leftover in _partial_files(path):
+    # Before the store says that it is finished: whoever is killed here comes back.
+    for leftover in list(path.rglob("*.partial")):
         leftover.unlink(missing_ok=True)
+    try:
+        if finished_attributes(path) != dict(attributes):
+            zarr.open_group(path, mode="r+").attrs["finished"] = dict(attributes)
+    except FileNotFoundError:
+        # Another process that finishes the store in this moment took our temporary file for a leftover.
+        finish(path, attributes)
+
+
+def reopen(path: Path) -> None:
+    """Takes `finish` back: some items are to be written again."""
+    group = zarr.open_group(path, mode="r+")
+    if "finished" in group.attrs:
+        del group.attrs["finished"]
 
 
 def finished_attributes(path: Path) -> dict | None:
@@ -136,12 +162,6 @@ def _create_array(group: zarr.Group, name: str, spec: ArraySpec) -> None:
     )
 
 
-def _flush_shards(array: Path, first: int, last: int) -> None:
-    for shard in range(first, last):
-        for file in array.glob(f"c/{shard}/**/*"):
-            if file.is_file() and not file.name.endswith(".partial"):
-                atomic.flush(file)
-
-
-def _partial_files(path: Path) -> Iterable[Path]:
-    return list(path.rglob("*.partial"))
+def _shard_files(array: Path, axes: int, shards: Iterable[int]) -> list[Path]:
+    """The file of each shard: split along the first axis only, so that the other coordinates are 0."""
+    return [array.joinpath("c", str(shard), *["0"] * (axes - 1)) for shard in shards]

@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from hpc.checkpoint import Checkpoints, Saved
-from hpc.errors import CollectiveTimeout, NonFiniteLoss, Preempted, RefusedElsewhere, UserError
+from hpc.errors import NonFiniteLoss, Preempted, RefusedElsewhere, UserError
 from hpc.preempt import StopFlag
 from hpc.ranks import Ranks
 
@@ -116,7 +116,7 @@ class Trainer:
     def fit(self, stop: StopFlag, accept: Collection[str] = ()) -> list[dict]:
         """Trains to the plan's last epoch, from the newest checkpoint where there is one; returns the history.
 
-        Raises `CheckpointLocked` (see `Checkpoints.load`), `NonFiniteLoss`, `CollectiveTimeout`, and `Preempted`
+        Raises `CheckpointLocked` (see `Checkpoints.load`), `NonFiniteLoss`, and `Preempted`
         after a checkpoint when `stop` was requested on any rank.
         """
         state = self._restore(accept)
@@ -142,7 +142,6 @@ class Trainer:
             inputs, targets = next(batches)
             state.waiting += time.monotonic() - asked
             step = state.epoch * self.plan.steps_per_epoch + state.step
-            self.ranks.progress = f"step {step} (epoch {state.epoch})"
             loss, stopping = self._run_step(step, inputs, targets, stop.requested)
             if not math.isfinite(loss):
                 raise NonFiniteLoss(step, state.epoch)
@@ -159,16 +158,11 @@ class Trainer:
 
     def _run_step(self, step: int, inputs: tf.Tensor, targets: tf.Tensor, stopping: bool) -> tuple[float, bool]:
         rate = self.plan.rate(step, self.ranks.size)
-        try:
+        with self.ranks.guard(f"step {step}"):
             loss, wishes = self._step(
                 inputs, targets, tf.constant(step, tf.int64), tf.constant(rate, tf.float32), tf.constant(stopping)
             )
-        except tf.errors.OpError as error:
-            if "orovod" not in str(error):
-                raise
-            waited = self.ranks.timeout
-            raise CollectiveTimeout(self.ranks.rank, self.ranks.size, self.ranks.progress, waited) from error
-        return float(loss), float(wishes) > 0
+            return float(loss), float(wishes) > 0
 
     def _train_step(self, inputs, targets, step, rate, stopping):
         self._seed_dropout(step)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -142,8 +143,13 @@ def main() -> None:
         cli(standalone_mode=False)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        form = f" (the right form: {context.command_path} --help)" if context else ""
+        print(f"mlmd: {' '.join(error.format_message().split())}{form}", file=sys.stderr)
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(130)
@@ -164,7 +170,7 @@ def _load(run_file: Path, overrides: tuple[str, ...]):
 
 
 def _typed(command: str, run_file: Path) -> str:
-    return f"mlmd {command} {run_file}"
+    return f"mlmd {command} {shlex.quote(str(run_file))}"
 
 
 def _share(task: int | None, tasks: int | None) -> tuple[int, int]:

@@ -17,6 +17,15 @@ SYSTEMS_1D = ("harmonic", "double_well", "lennard_jones", "rugged")
 Names = Annotated[tuple[str, ...], Strict(False)]
 Strides = Annotated[tuple[Annotated[int, Field(gt=0)], ...], Strict(False)]
 Positive = Annotated[int, Field(gt=0)]
+# Months of Verlet steps; beyond it a number is a slip of the pen.
+MOST_STEPS = 1e15
+# Where pydantic speaks of Python's types.
+IN_USERS_TERMS = {
+    "tuple_type": "should be a list, such as [a, b]",
+    "too_short": "should have at least one entry",
+    "model_type": "should be a section of keys",
+    "invalid_key": "a key should be a word",
+}
 
 
 class ConfigError(ValueError):
@@ -114,7 +123,7 @@ class Run(Section):
     """A run file."""
 
     name: str = Field(description="name of the run, for titles and jobs", pattern=r"^[A-Za-z0-9_.-]+$")
-    out: str = Field(description="folder that all output goes below; relative to where mlmd is started")
+    out: str = Field(min_length=1, description="folder that all output goes below; relative to where mlmd is started")
     seed: int = Field(2022, ge=0, description="seed of every random stream")
     dataset: Dataset = Field(default_factory=Dataset)
     cluster: Cluster = Field(default_factory=Cluster)
@@ -142,7 +151,8 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Run:
         values = yaml.load(path.read_text(), Loader=_Loader)  # a SafeLoader: plain values only
     except OSError as error:
         raise ConfigError(path, "", f"cannot be read ({error.strerror})") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
+        # ValueError: bytes that are not UTF-8, or a date that is none.
         raise ConfigError(path, "", " ".join(f"is not YAML: {error}".split())) from error
     if not isinstance(values, dict):
         raise ConfigError(path, "", "a run file is a mapping of keys, such as `name: quickstart`")
@@ -211,7 +221,7 @@ def _apply(values: dict, override: str) -> None:
         values = inner
     try:
         values[last] = yaml.load(text, Loader=_Loader)  # a SafeLoader, as above
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError("--set", key, f"{text!r} is not a YAML value") from error
 
 
@@ -227,7 +237,7 @@ def _explain(path: Path, error: ValidationError) -> ConfigError:
         return ConfigError(path, key, f"unknown key; {offer}")
     if first["type"] == "missing":
         return ConfigError(path, key, "is missing and has no default")
-    told = first["msg"][0].lower() + first["msg"][1:]
+    told = IN_USERS_TERMS.get(first["type"], first["msg"][0].lower() + first["msg"][1:])
     return ConfigError(path, key, f"{told}, not {first['input']!r}")
 
 
@@ -273,6 +283,8 @@ def _check_together(path: Path, run: Run) -> None:
 
 
 def _whole_steps(path: Path, key: str, time: float, timestep: float) -> int:
+    if time / timestep > MOST_STEPS:
+        raise ConfigError(path, key, f"{time} is more than {MOST_STEPS:.0e} timesteps of {timestep}")
     steps = round(time / timestep)
     if steps < 1 or abs(steps * timestep - time) > 1e-9 * time:
         raise ConfigError(path, key, f"{time} is not a whole number of timesteps of {timestep}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hpc import cluster, ledger, provenance, store
 from hpc.arrays import my_items, run_items
-from hpc.errors import ItemsFailed, StoreMissing
+from hpc.errors import ItemsFailed, StoreLost, StoreMissing
 from hpc.preempt import StopFlag
 from mlmd import config, datasets
 from mlmd.config import Run
@@ -29,13 +29,16 @@ def generate(run: Run, command: str, task: int = 0, tasks: int = 1) -> None:
 
     `command` is what the user typed, for messages. With `tasks` > 1 this process does its share of the items alone,
     without Dask; the task that finishes last completes the store. Raises `MadeFromAnotherConfig` where the store
-    there is another one, `ItemsFailed` after all others are done, `Preempted` on a signal.
+    there is another one, `StoreLost` where its ledger is there without it, `ItemsFailed` after all others are done,
+    `Preempted` on a signal.
     """
     started = time.time()
     family = datasets.FAMILIES[run.dataset.family]
     items = family.rows(run)
     my_items(len(items), task, tasks)
     path = layout.store(run)
+    if (layout.data_ledger(run) / "table.json").exists() and not path.exists():
+        raise StoreLost(path, layout.data_ledger(run))
     store.create(path, _specs(family.schema(run)), identity(run), REMEDY)
     table = ledger.Ledger.create(layout.data_ledger(run), items, identity(run), REMEDY)
     layout.write_run_file(run)

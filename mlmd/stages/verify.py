@@ -1,6 +1,7 @@
 """Run file → whether all that lies on disk is what was written; with repair, what is not is marked as not done."""
 
 import logging
+from collections.abc import Callable
 
 from hpc import ledger, store
 from hpc.errors import DamagedItems, UserError
@@ -24,7 +25,10 @@ def verify(run: Run, command: str, repair: bool) -> str:
         start, stop = family.item_slice(run, table.items[item])
         return store.verify_item(layout.store(run), start, stop, record["checksums"])
 
-    told = [_check("generate", table, sound, f"{command} --repair", repair)]
+    def reopen(_damaged: list[int]) -> None:
+        store.reopen(layout.store(run))
+
+    told = [_check("generate", table, sound, reopen if repair else None, f"{command} --repair")]
     try:
         rolled = ledger.Ledger.open(layout.rollout_ledger(run), command)
     except UserError:
@@ -34,17 +38,23 @@ def verify(run: Run, command: str, repair: bool) -> str:
         product = layout.rollout_item(run, rolled.items[item])
         return product.exists() and rollout.digest(product) == record["digest"]
 
-    return "\n".join([*told, _check("rollout", rolled, intact, f"{command} --repair", repair)])
+    def withdraw(damaged: list[int]) -> None:
+        for item in damaged:
+            layout.rollout_item(run, rolled.items[item]).unlink(missing_ok=True)
+
+    return "\n".join([*told, _check("rollout", rolled, intact, withdraw if repair else None, f"{command} --repair")])
 
 
-def _check(stage: str, table: ledger.Ledger, sound, command: str, repair: bool) -> str:
+def _check(stage: str, table: ledger.Ledger, sound, repair: Callable[[list[int]], None] | None, command: str) -> str:
+    """One stage; `repair` takes back what says that the damaged items' product is whole, before they are forgotten."""
     records = {item: r for item, r in table.records().items() if r["status"] == "completed"}
     checked = progress(sorted(records.items()), len(records), f"verify {stage}")
     damaged = [item for item, record in checked if not sound(item, record)]
     if not damaged:
         return f"{stage}: {len(records)} of {len(table.items)} items finished, all as they were written"
-    if not repair:
+    if repair is None:
         raise DamagedItems(table.folder.parent, damaged, command)
+    repair(damaged)
     table.forget(damaged)
     listed = ", ".join(str(item) for item in damaged)
     return f"{stage}: items {listed} were damaged and are marked as not done; `mlmd {stage}` makes them anew"

@@ -223,7 +223,7 @@ def test_outside_of_a_job_there_is_no_time_limit(scheduler: Scheduler):
 
 def test_a_job_whose_local_runner_is_killed_has_failed_and_can_be_requeued(tmp_path: Path):
     local = REGISTRY["local"](tmp_path)
-    job = local.submit(JobSpec("killed", script(local, "echo start >> starts; [ $(wc -l < starts) = 2 ] || sleep 30")))
+    job = local.submit(JobSpec("killed", script(local, "echo start >> starts; [ $(wc -l < starts) = 2 ] || sleep 5")))
     wait_for(tmp_path / "starts")
     for runner in processes_with(str(tmp_path / ".mlmd-jobs" / job)):
         os.kill(runner, signal.SIGKILL)

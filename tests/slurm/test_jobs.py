@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -46,16 +45,8 @@ sys.exit(0 if len(steps) == goal else 85)
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that looks to a job script like the top of a checkout, without a site's settings."""
-    (tmp_path / "jobs").mkdir()
-    (tmp_path / "jobs" / "common.sh").symlink_to(TOP / "jobs" / "common.sh")
-    (tmp_path / "jobs" / "site.sh").write_text(":\n")
-    (tmp_path / "counter.py").write_text(COUNTER)
-    monkeypatch.setenv("MLMD_VENV", sys.prefix)
-    for name in ("MLMD_LAUNCH", "MLMD_CONTAINER", "MLMD_THREADS"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
+def counter(checkout: Path) -> None:
+    (checkout / "counter.py").write_text(COUNTER)
 
 
 def submit(checkout: Path, text: str, **spec: object) -> str:
@@ -122,6 +113,7 @@ def test_an_array_shares_out_its_items(slurm: Cluster, checkout: Path):
 
 
 @pytest.mark.slurm
+@pytest.mark.usefixtures("counter")
 def test_a_signal_leads_to_a_checkpoint_and_an_exact_continuation(slurm: Cluster, checkout: Path):
     """One task of an array is stopped and goes on; the other is not started again."""
     text = "mlmd_run python counter.py count-$SLURM_ARRAY_TASK_ID 60; echo after"
@@ -151,6 +143,7 @@ def test_a_signal_before_the_program_listens_costs_nothing(slurm: Cluster, check
 
 
 @pytest.mark.slurm
+@pytest.mark.usefixtures("counter")
 def test_a_cancelled_job_does_not_come_back(slurm: Cluster, checkout: Path):
     """TERM leads to a checkpoint as well, but the job is not the script's to revive."""
     job = submit(checkout, "mlmd_run python counter.py count 1000")
@@ -173,6 +166,7 @@ def test_a_program_that_fails_fails_its_job_and_the_rest_is_not_run(slurm: Clust
 
 @pytest.mark.slurm
 @pytest.mark.mpi
+@pytest.mark.usefixtures("counter")
 @pytest.mark.parametrize("launcher", ["srun", "mpirun"])
 def test_ranks_on_two_nodes_see_each_other_and_stop_together(slurm: Cluster, checkout: Path, launcher: str):
     """Also through both launchers: the request reaches every rank, and the code 85 comes back."""

@@ -1,0 +1,76 @@
+"""Real MPI ranks: started by mpirun, and killed with everything they started."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+from tests.programs import MLMD, PATIENCE_SECONDS, environment, tree
+
+RUN_FILE = """
+name: small
+out: out
+seed: 3
+dataset: {systems: [harmonic], thin: 10, time: 20.0, test_time: 20.0, test_systems: 2, block: 8}
+model: {units: 8, window: 3, dropout: 0.2}
+training: {strides: [100], epochs: 3, steps_per_epoch: 400, batch: 8, learning_rate: 0.002, checkpoint_seconds: 0.1}
+rollout: {systems: 2, time: 20.0}
+"""
+MODEL = Path("out/models/harmonic-100")
+
+
+def mpirun(ranks: int) -> list[str | Path]:
+    """The words that start a program on `ranks` MPI ranks here."""
+    # Two ranks of one core each: unbound, as mlmd's own scripts start them.
+    return [shutil.which("mpirun"), "-np", str(ranks), "--oversubscribe", "--bind-to", "none"]
+
+
+def command(ranks: int, *arguments: str | Path) -> list[str | Path]:
+    """`mlmd …` on one process without MPI, or on several ranks."""
+    return [*(mpirun(ranks) if ranks > 1 else ()), MLMD, *arguments]
+
+
+def as_root() -> dict[str, str]:
+    """What Open MPI wants to hear from root twice."""
+    return {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"} if os.geteuid() == 0 else {}
+
+
+def run(words: Sequence[str | Path], folder: Path, **changes: str) -> subprocess.CompletedProcess:
+    """Runs a program to its end."""
+    return subprocess.run(
+        words,
+        cwd=folder,
+        env=environment(**as_root(), **changes),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+
+
+def start(words: Sequence[str | Path], folder: Path, **changes: str) -> subprocess.Popen:
+    """Starts a program whose output goes to `folder`/log."""
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen(words, cwd=folder, env=environment(**as_root(), **changes), stdout=log, stderr=log)
+
+
+def ranks_of(process: subprocess.Popen) -> list[psutil.Process]:
+    """The training processes below a launcher, or the process itself."""
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    return [member for member in family if "mlmd" in " ".join(member.cmdline()[:2])]
+
+
+def kill_all(process: subprocess.Popen) -> None:
+    """SIGKILL to a launcher and everything below it."""
+    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    for member in family:
+        member.kill()
+    psutil.wait_procs(family, timeout=30)
+    process.wait(30)
+
+
+def weights(folder: Path) -> bytes:
+    """The trained weights of the small run, as bytes."""
+    return tree(folder / MODEL)["weights.npz"]
