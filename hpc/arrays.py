@@ -20,7 +20,7 @@ def task_from_environment() -> tuple[int, int]:
     for task, tasks in (("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"), ("MLMD_TASK", "MLMD_TASKS")):
         if task in os.environ:
             try:
-                return int(os.environ[task]) - int(os.environ.get("SLURM_ARRAY_TASK_MIN", 0)), int(os.environ[tasks])
+                return int(os.environ[task]) - int(os.environ.get("SLURM_ARRAY_TASK_MIN", "0")), int(os.environ[tasks])
             except (KeyError, ValueError):
                 raise BadTaskVariables({name: os.environ.get(name) for name in (task, tasks)}) from None
     return 0, 1
@@ -37,7 +37,11 @@ def my_items(count: int, task: int, tasks: int) -> list[int]:
 
 
 def run_items(
-    ledger: Ledger, items: Iterable[int], work: Callable[[int, StopFlag], dict], expected: tuple[type, ...], command: str
+    ledger: Ledger,
+    items: Iterable[int],
+    work: Callable[[int, StopFlag], dict],
+    expected: tuple[type, ...],
+    command: str,
 ) -> None:
     """Runs `work(item, stop)` for each unfinished item and records what it returns.
 

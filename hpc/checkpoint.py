@@ -56,8 +56,8 @@ class Checkpoints:
     def load(self, accept: Collection[str] = ()) -> Saved | None:
         """The newest valid checkpoint, or None where there is none; called once, by the process that goes on from it.
 
-        Damaged newer ones are removed: they would take the place of one of the last two. Raises `CheckpointLocked`, naming every difference, where it was made under other conditions that are not in
-        `accept`.
+        Damaged newer ones are removed: they would take the place of one of the last two. Raises `CheckpointLocked`,
+        naming every difference, where it was made under other conditions that are not in `accept`.
         """
         self._clear_leftovers()
         damaged = []

@@ -1,6 +1,6 @@
 """Dask's workers, wherever they are: processes here, Slurm jobs, or the ranks of one MPI job.
 
-Work items go out, small results come back as they finish. A worker that dies takes its items with it and Dask runs
+Work items go out, word comes back as they finish. A worker that dies takes its items with it and Dask runs
 them again on another one, so items must be safe to run twice and must write their product themselves.
 """
 
@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpc.errors import Preempted, SchedulerUnusable
+from hpc.errors import NotOneOfMany, Preempted, SchedulerUnusable
 from hpc.preempt import StopFlag
+from hpc.ranks import launched_size
 
 if TYPE_CHECKING:
     from dask.distributed import Client
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 # An item may lose this many workers (walltime, node failures) before it counts as the one that kills them.
 ALLOWED_WORKER_LOSSES = 10
 POLL_SECONDS = 1.0
+# The second one complains of every item that is cancelled when the program is stopped.
+LOG_LEVELS = {"distributed": "warning", "distributed.worker.state_machine": "error"}
+# Dask always opens its page: on any free port, so that runs side by side do not fight for one, and not to the network.
+STATUS_PAGE = "127.0.0.1:0"
 
 
 @dataclass(frozen=True)
@@ -36,11 +41,23 @@ class Workers:
     log_folder: Path
 
 
-def run(
-    workers: Workers, function: Callable[[int], dict], items: Sequence[int], stop: StopFlag
-) -> Iterator[tuple[int, dict | Exception]]:
-    """Yields (item, what `function(item)` returned or raised) as items finish, in any order.
+def check(kind: str) -> None:
+    """Raises, before anything is written, where this launch cannot carry workers of this kind."""
+    launched, _ = launched_size()
+    if kind == "mpi" and launched < 3:
+        raise SchedulerUnusable(
+            "mpi", f"cluster.kind mpi needs at least 3 MPI processes (scheduler, program, worker), not {launched}"
+        )
+    if kind != "mpi" and launched > 1:
+        raise NotOneOfMany(launched)
 
+
+def run(
+    workers: Workers, function: Callable[[int], None], items: Sequence[int], stop: StopFlag
+) -> Iterator[tuple[int, BaseException | None]]:
+    """Yields (item, what `function(item)` raised or None) as items finish, in any order.
+
+    What `function` returns is not fetched: to fetch it from a worker that is lost waits until it is made again.
     Raises `Preempted` once `stop` is requested; items that are not finished then are left as they are.
     """
     with _connect(workers) as client:
@@ -56,8 +73,11 @@ def run(
             except WaitedEnough:
                 continue
             for future in done:
-                error = future.exception()
-                yield pending.pop(future), future.result() if error is None else error
+                item = pending.pop(future)
+                # By its status: asking a lost one for its exception waits as well.
+                error = future.exception() if future.status == "error" else None
+                future.release()
+                yield item, error
 
 
 @contextmanager
@@ -68,11 +88,14 @@ def _connect(workers: Workers) -> Iterator["Client"]:
         "distributed.scheduler.allowed-failures": ALLOWED_WORKER_LOSSES,
         "distributed.comm.timeouts.connect": "60s",
         # Every worker is one core; what it calls must not start threads of its own.
-        "distributed.nanny.pre-spawn-environ": dict.fromkeys(
-            ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
-        ),
+        "distributed.nanny.pre-spawn-environ": {
+            **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"),
+            "DASK_LOGGING": repr(LOG_LEVELS),
+        },
+        "distributed.scheduler.http.routes": [],
+        "distributed.worker.http.routes": [],
         # Read when distributed is first imported, which is why that happens below.
-        "logging.distributed": "warning",
+        "logging": LOG_LEVELS,
         # A busy compile or a slow file system is not a dead worker.
         "distributed.admin.tick.limit": "1h",
     }
@@ -88,7 +111,7 @@ def _local(workers: Workers, scratch: str) -> Iterator["Client"]:
             n_workers=workers.count,
             threads_per_worker=1,
             memory_limit=workers.memory,
-            dashboard_address=None,
+            dashboard_address=STATUS_PAGE,
             local_directory=scratch,
             host="127.0.0.1",
         ) as cluster,
@@ -105,54 +128,57 @@ def _slurm(workers: Workers, scratch: str) -> Iterator["Client"]:
     workers.log_folder.mkdir(parents=True, exist_ok=True)
     # Workers leave by themselves before the walltime would kill them in the middle of an item.
     margin = min(5, max(1, workers.walltime_minutes // 10))
-    with tempfile.TemporaryDirectory(prefix=".tls-", dir=workers.log_folder) as certificates:
-        with (
-            SLURMCluster(
-                cores=1,
-                processes=1,
-                memory=workers.memory,
-                walltime=f"{workers.walltime_minutes // 60:02d}:{workers.walltime_minutes % 60:02d}:00",
-                interface=workers.interface,
-                python=sys.executable,
-                job_name="mlmd-worker",
-                job_extra_directives=list(workers.options),
-                worker_extra_args=[
-                    "--lifetime",
-                    f"{workers.walltime_minutes - margin - 1}m",
-                    "--lifetime-stagger",
-                    "1m",
-                ],
-                local_directory=tempfile.gettempdir(),
-                log_directory=str(workers.log_folder),
-                protocol="tls://",
-                security=Security.temporary(),
-                shared_temp_directory=certificates,
-                scheduler_options={"dashboard": False},
-            ) as cluster,
-            Client(cluster) as client,
-        ):
-            # Not scale(): a worker job that is cancelled or lost would not be replaced.
-            cluster.adapt(minimum_jobs=workers.count, maximum_jobs=workers.count, interval="2s", wait_count=5)
-            yield client
+    with (
+        tempfile.TemporaryDirectory(prefix=".tls-", dir=workers.log_folder) as certificates,
+        SLURMCluster(
+            cores=1,
+            processes=1,
+            memory=workers.memory,
+            walltime=f"{workers.walltime_minutes // 60:02d}:{workers.walltime_minutes % 60:02d}:00",
+            interface=workers.interface,
+            python=sys.executable,
+            job_name="mlmd-worker",
+            job_extra_directives=list(workers.options),
+            worker_extra_args=[
+                "--lifetime",
+                f"{workers.walltime_minutes - margin - 1}m",
+                "--lifetime-stagger",
+                "1m",
+            ],
+            local_directory=tempfile.gettempdir(),
+            log_directory=str(workers.log_folder),
+            protocol="tls://",
+            security=Security.temporary(),
+            shared_temp_directory=certificates,
+            scheduler_options={"dashboard_address": STATUS_PAGE},
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        # Not scale(): a worker job that is cancelled or lost would not be replaced.
+        cluster.adapt(minimum_jobs=workers.count, maximum_jobs=workers.count, interval="2s", wait_count=5)
+        yield client
 
 
 def _mpi(workers: Workers, scratch: str) -> Iterator["Client"]:
     """Rank 0 schedules, rank 1 goes on with the program, the others work. One lost rank ends the whole job."""
-    from hpc.ranks import launched_size
-
-    launched, _ = launched_size()
-    if launched < 3:
-        raise SchedulerUnusable(
-            "mpi", f"cluster.kind mpi needs at least 3 MPI processes (scheduler, program, worker), not {launched}"
-        )
     import dask_mpi
     from dask.distributed import Client
 
-    dask_mpi.initialize(
-        nthreads=1, dashboard=False, local_directory=scratch, interface=workers.interface, memory_limit=workers.memory
+    is_program = dask_mpi.initialize(
+        nthreads=1,
+        dashboard=False,
+        dashboard_address=STATUS_PAGE,
+        local_directory=scratch,
+        interface=workers.interface,
+        memory_limit=workers.memory,
+        exit=False,
     )
+    if not is_program:
+        # Scheduler and workers come here when the program has shut them down.
+        sys.exit(0)
     with Client() as client:
         yield client
+        client.shutdown()
 
 
 CLUSTERS = {"local": _local, "slurm": _slurm, "mpi": _mpi}

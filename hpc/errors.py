@@ -114,6 +114,19 @@ class CheckpointLocked(UserError):
         )
 
 
+class UnknownCondition(UserError):
+    def __init__(self, unknown: str, known: Iterable[str]):
+        super().__init__(f"--accept {unknown}: no such condition; there are {', '.join(sorted(known))}")
+
+
+class NotOneOfMany(UserError):
+    def __init__(self, processes: int):
+        super().__init__(
+            f"{processes} processes were started, but this stage is one program with workers of its own: start it "
+            "alone, or under MPI with --set cluster.kind=mpi"
+        )
+
+
 class RefusedElsewhere(UserError):
     """On the other ranks, when rank 0 refuses to start: it says why, they only leave."""
 

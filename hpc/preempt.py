@@ -7,6 +7,7 @@ sites differ in which, so all three mean the same: write a checkpoint, then leav
 import signal
 import threading
 from types import FrameType
+from typing import Self
 
 SIGNALS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
 
@@ -21,7 +22,7 @@ class StopFlag:
         self.requested = False
         self._previous = {}
 
-    def __enter__(self) -> "StopFlag":
+    def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._raise) for number in SIGNALS}
         return self

@@ -37,9 +37,7 @@ def code_version(packages: Iterable[str] = ("hpc", "mlmd")) -> str:
     return digest.hexdigest()[:16]
 
 
-def write_manifest(
-    folder: Path, config: Mapping, started: float, seeds: Mapping[str, int], **details: object
-) -> None:
+def write_manifest(folder: Path, config: Mapping, started: float, seeds: Mapping[str, int], **details: object) -> None:
     """Writes `folder`/manifest.json.
 
     `started` is `time.time()` at the start of the work; `details` are the stage's own timings and counts.

@@ -9,7 +9,6 @@ in "MPI_Comm_rank called after MPI_FINALIZE" at exit.
 `mpirun -np 2 python -m hpc.ranks` checks that two ranks average a tensor with both.
 """
 
-import logging
 import os
 import sys
 import threading
@@ -36,7 +35,8 @@ LAUNCHER_SIZES = {
     "PMI_SIZE": "mpiexec",
     "SLURM_STEP_NUM_TASKS": "srun",
 }
-log = logging.getLogger(__name__)
+# The ranks on this node.
+LOCAL_SIZES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_NTASKS_PER_NODE")
 
 
 class Ranks(ABC):
@@ -169,6 +169,14 @@ def launched_size() -> tuple[int, str]:
         if variable in os.environ:
             return int(os.environ[variable]), launcher
     return 1, ""
+
+
+def threads_per_rank() -> int:
+    """OMP_NUM_THREADS where it is set; otherwise the cores this process may use, shared with the ranks beside it."""
+    if "OMP_NUM_THREADS" in os.environ:
+        return int(os.environ["OMP_NUM_THREADS"])
+    neighbours = next((int(os.environ[name]) for name in LOCAL_SIZES if name in os.environ), 1)
+    return max(1, len(os.sched_getaffinity(0)) // neighbours)
 
 
 def start(backend: str, timeout: float = 600.0) -> Ranks:

@@ -71,15 +71,17 @@ def write_item(path: Path, start: int, stop: int, arrays: Mapping[str, np.ndarra
     `ValueError` where an array has not the rows it is written to.
     """
     checksums = {}
-    for name, values in arrays.items():
+    for name, given in arrays.items():
         target = zarr.open_array(path / name, mode="r+")
         shard, rows = target.shards[0], target.shape[0]
         if start % shard or (stop % shard and stop != rows) or not 0 <= start < stop <= rows:
             raise MisalignedWrite(name, start, stop, shard)
-        values = np.ascontiguousarray(values, dtype=target.dtype)
+        values = np.ascontiguousarray(given, dtype=target.dtype)
         # zarr fits what has another shape by itself, without a word.
         if values.shape != (stop - start, *target.shape[1:]):
-            raise ValueError(f"array {name}: values of shape {values.shape} for rows {start} to {stop} of {target.shape}")
+            raise ValueError(
+                f"array {name}: values of shape {values.shape} for rows {start} to {stop} of {target.shape}"
+            )
         files = _shard_files(path / name, target.ndim, range(start // shard, -(-stop // shard)))
         try:
             target[start:stop] = values

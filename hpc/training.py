@@ -12,7 +12,6 @@ import itertools
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
@@ -69,12 +68,11 @@ class State:
     history: list[dict] = field(default_factory=list)
 
 
-def configure(dtype: str) -> None:
-    """Sets Keras' precision and TensorFlow's threads (OMP_NUM_THREADS), and makes its operations reproducible.
+def configure(dtype: str, threads: int) -> None:
+    """Sets Keras' precision and TensorFlow's threads, and makes its operations reproducible.
 
     To be called before any other use of TensorFlow in the process.
     """
-    threads = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
     keras.config.set_floatx(dtype)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(max(1, min(2, threads)))

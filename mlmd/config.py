@@ -109,8 +109,12 @@ class Training(Section):
 class Rollout(Section):
     """Test systems evolved by each operator, one step at a time and in closed loop."""
 
-    systems: int = Field(20, gt=0, description="test systems, the published one first")
-    time: float = Field(1000.0, gt=0, description="length of the rollout (reduced time)")
+    systems: Positive | None = Field(
+        None, description="test systems, the published one first; none: dataset.test_systems"
+    )
+    time: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="length of the rollout (reduced time); none: dataset.test_time"
+    )
     directions: Annotated[tuple[Literal["forward", "backward"], ...], Strict(False), Field(min_length=1)] = Field(
         ("forward", "backward"), description="directions of time"
     )
@@ -148,7 +152,7 @@ class Run(Section):
 def load(path: Path, overrides: Sequence[str] = ()) -> Run:
     """Reads and checks a run file; `overrides` are `section.key=value` texts. Raises `ConfigError`."""
     try:
-        values = yaml.load(path.read_text(), Loader=_Loader)  # a SafeLoader: plain values only
+        values = yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506  a SafeLoader: plain values only
     except OSError as error:
         raise ConfigError(path, "", f"cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, ValueError) as error:
@@ -162,6 +166,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Run:
         run = Run.model_validate(values)
     except ValidationError as error:
         raise _explain(path, error) from error
+    run = _complete(run)
     _check_together(path, run)
     return run
 
@@ -220,7 +225,7 @@ def _apply(values: dict, override: str) -> None:
             raise ConfigError("--set", key, f"{section} is a value, not a section")
         values = inner
     try:
-        values[last] = yaml.load(text, Loader=_Loader)  # a SafeLoader, as above
+        values[last] = yaml.load(text, Loader=_Loader)  # noqa: S506  a SafeLoader, as above
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError("--set", key, f"{text!r} is not a YAML value") from error
 
@@ -246,6 +251,13 @@ def _fields_at(where: Sequence[str]) -> Mapping[str, object]:
     for name in where:
         section = section.model_fields[name].annotation
     return section.model_fields
+
+
+def _complete(run: Run) -> Run:
+    """Fills in the defaults that are other keys' values."""
+    others = {"systems": run.dataset.test_systems, "time": run.dataset.test_time}
+    missing = {key: value for key, value in others.items() if getattr(run.rollout, key) is None}
+    return run.model_copy(update={"rollout": run.rollout.model_copy(update=missing)})
 
 
 def _check_together(path: Path, run: Run) -> None:
@@ -284,7 +296,7 @@ def _check_together(path: Path, run: Run) -> None:
 
 def _whole_steps(path: Path, key: str, time: float, timestep: float) -> int:
     if time / timestep > MOST_STEPS:
-        raise ConfigError(path, key, f"{time} is more than {MOST_STEPS:.0e} timesteps of {timestep}")
+        raise ConfigError(path, key, f"{time} is over {MOST_STEPS:.0e} times dataset.timestep, {timestep}")
     steps = round(time / timestep)
     if steps < 1 or abs(steps * timestep - time) > 1e-9 * time:
         raise ConfigError(path, key, f"{time} is not a whole number of timesteps of {timestep}")

@@ -115,7 +115,7 @@ def _output(command: list[str]) -> str:
 
 
 def _version(text: str) -> str | None:
-    """ "Open MPI 5.0.11" from any of the ways an MPI says its name."""
+    """Name and number ("Open MPI 5.0.11") from any of the ways an MPI says them."""
     family = "Open MPI" if re.search(r"open[ -]?(mpi|rte)", text, re.IGNORECASE) else "MPICH" if "MPICH" in text else ""
     number = re.search(r"\d+\.\d+\.\d+", text)
     return f"{family or 'MPI'} {number.group()}" if number else None

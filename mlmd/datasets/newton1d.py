@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from mlmd.config import ConfigError
 from mlmd.datasets import windows
 from mlmd.datasets.base import ArraySchema, Row
 from mlmd.fields import FIELDS
@@ -114,9 +115,13 @@ def rows(config: Any) -> list[dict[str, Any]]:
 
 
 def schema(config: Any) -> dict[str, ArraySchema]:
-    """Every array by its path; a shard is a block of systems. Raises ValueError for a system that has no sweep."""
+    """Every array by its path; a shard is a block of systems.
+
+    Raises ValueError for a system that has no sweep, ConfigError where none would be left to train on or to validate.
+    """
     found = {}
     for system in config.dataset.systems:
+        _require_both(config, system)
         for part in PARTS:
             length = {"system": _count(config, system, part), "frame": frames(config, part), "atom": 1, "dim": 1}
             for name in _names(part):
@@ -188,7 +193,7 @@ def _sweep_parameters(config: Any, system: str) -> dict[str, np.ndarray]:
     start, mass, stiffness = (axis.ravel() for axis in axes)
     kept = _kept(config, system, len(mass))
     split = np.full(len(kept), VALIDATION, dtype=np.int8)
-    trained = round(config.dataset.train_fraction * len(kept))
+    trained = _trained(config, len(kept))
     split[_stream(config.seed, system, _SPLIT).permutation(len(kept))[:trained]] = TRAIN
     return {"mass": mass[kept], "stiffness": stiffness[kept], "initial_position": start[kept], "split": split}
 
@@ -239,6 +244,22 @@ def _count(config: Any, system: str, part: str) -> int:
         return config.dataset.test_systems
     sweep = _sweep(system)
     return _thinned(config, len(sweep.position) * len(sweep.mass) * max(1, len(sweep.stiffness)))
+
+
+def _require_both(config: Any, system: str) -> None:
+    total = _count(config, system, "sweep")
+    trained = _trained(config, total)
+    if not 0 < trained < total:
+        raise ConfigError(
+            "run file",
+            "dataset.thin",
+            f"{config.dataset.thin} leaves {total} systems of {system}, of which dataset.train_fraction trains on "
+            f"{trained}; at least one must train and one validate, so use a smaller thin",
+        )
+
+
+def _trained(config: Any, total: int) -> int:
+    return round(config.dataset.train_fraction * total)
 
 
 def _thinned(config: Any, total: int) -> int:

@@ -19,6 +19,7 @@ from mlmd.datasets import windows
 from mlmd.datasets.base import ArraySchema
 from mlmd.stages import layout
 from mlmd.stages.progress import progress
+from mlmd.state import NonFiniteState
 
 REMEDY = "choose another out, or move that folder away"
 log = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ def generate(run: Run, command: str, task: int = 0, tasks: int = 1) -> None:
     family = datasets.FAMILIES[run.dataset.family]
     items = family.rows(run)
     my_items(len(items), task, tasks)
+    if tasks == 1:
+        cluster.check(run.cluster.kind)
     path = layout.store(run)
     if (layout.data_ledger(run) / "table.json").exists() and not path.exists():
         raise StoreLost(path, layout.data_ledger(run))
@@ -76,16 +79,19 @@ def make_item(run: Run, item: int) -> dict:
     return {"checksums": checksums, "moments": family.moments(row, arrays)}
 
 
-def _make_and_record(run: Run, item: int) -> dict:
+def _make_and_record(run: Run, item: int) -> None:
     """What a worker runs: the record is written where the item was made, so no message can be lost between."""
     table = _worker_ledger(layout.data_ledger(run))
     try:
         result = make_item(run, item)
+    except NonFiniteState as error:
+        # Not raised: Dask prints a traceback of what is raised, and the cause is in the run file.
+        table.fail(item, str(error))
     except ValueError as error:
         table.fail(item, str(error))
         raise
-    table.complete(item, **result)
-    return {}
+    else:
+        table.complete(item, **result)
 
 
 @functools.cache
@@ -104,13 +110,12 @@ def _by_dask(run: Run, table: ledger.Ledger, todo: list[int], command: str) -> N
         options=settings.options,
         log_folder=run.folder.resolve() / "logs",
     )
-    failures = {}
     with StopFlag() as stop:
         results = cluster.run(workers, functools.partial(_make_and_record, run), todo, stop)
-        for item, result in progress(results, len(todo), "generate"):
-            if isinstance(result, Exception):
-                log.error("item %d: %s", item, result)
-                failures[item] = str(result)
+        errors = {item: str(error) for item, error in progress(results, len(todo), "generate") if error is not None}
+    failures = {**errors, **table.failures()}
+    for item, message in failures.items():
+        log.error("item %d: %s", item, message)
     if failures:
         raise ItemsFailed(failures, len(table.items), command)
 

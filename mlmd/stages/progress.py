@@ -19,10 +19,8 @@ def progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
         yield from tqdm(items, total=total, desc=what, unit="item")
         return
     shown = time.monotonic()
-    done = 0
-    for item in items:
+    for done, item in enumerate(items, start=1):
         yield item
-        done += 1
         now = time.monotonic()
         if done == total or now - shown > LOG_EVERY_SECONDS:
             log.info("%s: %d of %d items", what, done, total)

@@ -47,6 +47,8 @@ def rollout(run: Run, command: str, task: int = 0, tasks: int = 1) -> None:
     other operators or settings, `ItemsFailed`, and `Preempted` on a signal.
     """
     started = time.time()
+    # Before anything is written.
+    arrays.my_items(0, task, tasks)
     table = open_table(run, command)
     mine = arrays.my_items(len(table.items), task, tasks)
     log.info("task %d of %d: %d of %d rollout items", task, tasks, len(mine), len(table.items))
@@ -164,9 +166,7 @@ def _closed_loop(stepper, truth: np.ndarray, window: int, saver: Saver) -> np.nd
     for system in range(at_system, systems):
         state = state or closed_loop.WindowState(truth[system, :window])
         while (done := window + state.step) < frames:
-            state, looped[system, done : done + CHUNK] = closed_loop.rollout(
-                stepper, state, min(CHUNK, frames - done)
-            )
+            state, looped[system, done : done + CHUNK] = closed_loop.rollout(stepper, state, min(CHUNK, frames - done))
             if saver.stop.requested or time.monotonic() - clock > saver.every_seconds:
                 clock = time.monotonic()
                 saver.checkpoints.save(

@@ -8,18 +8,22 @@ import os
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hpc import atomic, preempt, provenance, ranks
 from hpc.checkpoint import Checkpoints
-from hpc.errors import CheckpointLocked
+from hpc.errors import CheckpointLocked, UnknownCondition
 from hpc.ledger import differences
-from mlmd import config
+from mlmd import config, models
 from mlmd.config import Run
 from mlmd.stages import layout
 from mlmd.stages.generate import identity, require_dataset
 from mlmd.stages.operator_data import OperatorData
+
+if TYPE_CHECKING:
+    from hpc.training import Plan
 
 # What may differ between the attempts at one operator without changing its weights.
 FREE_KEYS = ("training.strides", "training.checkpoint_seconds", "training.timeout_seconds")
@@ -36,20 +40,22 @@ def train(run: Run, command: str, accept: Collection[str] = ()) -> None:
     require_dataset(run, command.replace("mlmd train", "mlmd generate"))
     # From here on a signal is a wish to stop at a checkpoint: start-up takes seconds, and one may come in them.
     with preempt.StopFlag() as stop:
+        _silence_tensorflow()
         workers = ranks.start(run.training.backend, run.training.timeout_seconds)
+        lock = conditions(run, workers.size)
+        for unknown in set(accept) - lock.keys():
+            raise UnknownCondition(unknown, lock)
         if workers.first:
             layout.write_run_file(run)
-        lock = conditions(run, workers.size)
         operators = list(layout.operators(run))
         unfinished = [operator for operator in operators if not _is_finished(run, *operator, lock, accept)]
         if workers.first:
             told = f"{len(unfinished)} of {len(operators)} operators to train"
             log.info("%s, %d ranks (%s)", told, workers.size, workers.name)
         if unfinished:
-            _silence_tensorflow()
             from hpc import training
 
-            training.configure(run.model.dtype)
+            training.configure(run.model.dtype, ranks.threads_per_rank())
         for system, stride in unfinished:
             _train_operator(run, system, stride, workers, lock, stop, accept)
 
@@ -76,22 +82,30 @@ def _is_finished(run: Run, system: str, stride: int, lock: dict, accept: Collect
     return not changed
 
 
-def _train_operator(run, system, stride, workers, lock, stop, accept) -> None:
+def _train_operator(
+    run: Run,
+    system: str,
+    stride: int,
+    workers: ranks.Ranks,
+    lock: dict,
+    stop: preempt.StopFlag,
+    accept: Collection[str],
+) -> None:
     from hpc import training
-    from mlmd.models import lstm_operator
 
     started = time.time()
     folder = layout.model(run, system, stride)
     seed = _seed(run, system, stride)
     data = OperatorData(run, system, stride, workers, seed)
-    scales = lstm_operator.Scales(*data.scales())
-    settings, plan = run.model, _plan(run, data, seed)
-    model = lstm_operator.build(settings.units, settings.window, settings.dropout, settings.dtype, scales, seed)
+    settings, family = run.model, models.load(run.model.name)
+    scales = family.Scales(*data.scales())
+    plan = _plan(run, data, seed)
+    model = family.build(settings.units, settings.window, settings.dropout, settings.dtype, scales, seed)
     if workers.first:
         log.info("%s at %d timesteps: %d steps in each of %d epochs", system, stride, plan.steps_per_epoch, plan.epochs)
 
     def scaled(batches: Iterator) -> Iterator:
-        return ((x, lstm_operator.scaled_targets(x, y, settings.residual, scales)) for x, y in batches)
+        return ((x, family.scaled_targets(x, y, settings.residual, scales)) for x, y in batches)
 
     trainer = training.Trainer(
         model,
@@ -104,7 +118,7 @@ def _train_operator(run, system, stride, workers, lock, stop, accept) -> None:
     )
     trainer.fit(stop, accept)
     if workers.first:
-        _export(run, system, stride, lstm_operator.export(model, scales), lock)
+        _export(run, system, stride, family.export(model, scales), lock)
         provenance.write_manifest(
             folder, run.model_dump(mode="json"), started, {"seed": run.seed}, ranks=workers.size, backend=workers.name
         )
@@ -134,7 +148,7 @@ class EpochLog:
         self._writer.flush()
 
 
-def _plan(run: Run, data: OperatorData, seed: int):
+def _plan(run: Run, data: OperatorData, seed: int) -> "Plan":
     from hpc.training import Plan
 
     settings = run.training

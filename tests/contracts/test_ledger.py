@@ -203,7 +203,7 @@ def test_other_items_under_the_same_identity_are_refused(tmp_path):
 
 
 def test_a_missing_table_names_the_command_that_makes_it(tmp_path):
-    with pytest.raises(StoreMissing, match="mlmd generate run.yaml"):
+    with pytest.raises(StoreMissing, match=r"mlmd generate run\.yaml"):
         Ledger.open(tmp_path / "ledger", "mlmd generate run.yaml")
 
 

@@ -1,4 +1,4 @@
-"""The store: one item owns whole shards, writers do not meet, what was torn is found, equal configs give equal bytes."""
+"""The store: one item owns whole shards, what is torn is found, equal configs give equal bytes."""
 
 import signal
 import time
@@ -76,7 +76,8 @@ def test_every_item_has_files_of_its_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("start", "stop"), [(0, 3), (1, 4), (2, 6), (0, 5), (4, 10 - 1), (8, 9), (9, 10), (8, 12), (12, 16), (4, 4), (-4, 0)]
+    ("start", "stop"),
+    [(0, 3), (1, 4), (2, 6), (0, 5), (4, 10 - 1), (8, 9), (9, 10), (8, 12), (12, 16), (4, 4), (-4, 0)],
 )
 def test_a_write_that_does_not_own_its_shards_is_refused(tmp_path, start, stop):
     path = tmp_path / "s.zarr"

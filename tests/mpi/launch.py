@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
+
 from tests.programs import MLMD, PATIENCE_SECONDS, environment, tree
 
 RUN_FILE = """

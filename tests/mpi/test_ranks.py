@@ -4,9 +4,9 @@ import sys
 
 import numpy as np
 import pytest
-from tests.mpi import launch
 
 from hpc.ranks import SingleProcess
+from tests.mpi import launch
 
 pytestmark = pytest.mark.mpi
 BACKENDS = ("horovod", "mpi")
@@ -49,10 +49,14 @@ from hpc.checkpoint import Checkpoints
 from hpc.preempt import StopFlag
 from pathlib import Path
 me = ranks.start("mpi", 60.0)
-training.configure("float64")
+training.configure("float64", 1)
 import keras
-model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "tanh", kernel_initializer=keras.initializers.GlorotNormal(1)),
-                          keras.layers.Dense(1, kernel_initializer=keras.initializers.GlorotNormal(2))])
+start = keras.initializers.GlorotNormal
+model = keras.Sequential([
+    keras.Input((3,)),
+    keras.layers.Dense(4, "tanh", kernel_initializer=start(1)),
+    keras.layers.Dense(1, kernel_initializer=start(2)),
+])
 data = np.random.default_rng(0)
 inputs, targets = data.normal(size=(6, 8, 3)), data.normal(size=(6, 8, 1))
 own = slice(me.rank * 8 // me.size, (me.rank + 1) * 8 // me.size)
@@ -61,7 +65,7 @@ def batches(epoch, first):
 plan = training.Plan(epochs=2, steps_per_epoch=6, batch=8 // me.size, learning_rate=0.01, schedule="constant",
                      scaling="none", warmup_epochs=0, checkpoint_seconds=60.0, seed=1)
 folder = Path(sys.argv[1])
-trainer = training.Trainer(model, batches, lambda: batches(0, 0), plan, me, Checkpoints(folder, {}), lambda history: None)
+trainer = training.Trainer(model, batches, lambda: batches(0, 0), plan, me, Checkpoints(folder, {}), print)
 trainer.fit(StopFlag())
 if me.first:
     np.savez(folder / "weights.npz", *[np.asarray(v) for v in model.trainable_variables])

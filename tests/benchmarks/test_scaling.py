@@ -1,0 +1,83 @@
+"""Throughput of generation with 1 and 2 workers and of training with 1 and 2 ranks, one core each.
+
+Prints rates and their ratios; nothing is asserted about time. Start-up is left out: rates are taken between the first
+and the last finished item, and over all epochs but the first.
+"""
+
+import csv
+import json
+
+import pytest
+
+from tests.mpi import launch
+from tests.programs import mlmd
+
+RUN_FILE = """
+name: benchmark
+out: out
+dataset: {systems: [rugged], time: 20000.0, stride: 10000, block: 8, test_systems: 1, test_time: 10.0}
+training: {strides: [10000]}
+rollout: {systems: 1, time: 10.0}
+"""
+TRAINING = """
+name: benchmark
+out: out
+dataset: {systems: [harmonic], test_systems: 1, test_time: 10.0}
+model: {dropout: 0.0}
+training: {epochs: 5, steps_per_epoch: 500, batch: 256}
+rollout: {systems: 1, time: 10.0}
+"""
+
+
+def items_per_second(folder):
+    """From the ledger's own times: between the first finished item and the last."""
+    records = [json.loads(line) for file in folder.rglob("*.jsonl") for line in file.read_text().splitlines()]
+    times = sorted(record["time"] for record in records)
+    return (len(times) - 1) / (times[-1] - times[0])
+
+
+def windows_per_second(folder):
+    with next(folder.rglob("log.csv")).open() as file:
+        rates = [float(row["windows_per_second"]) for row in csv.DictReader(file)][1:]
+    return sum(rates) / len(rates)
+
+
+def show(benchmark, title, unit, rates):
+    first, *_ = rates.values()
+    told = "; ".join(f"{name}: {rate:,.0f} {unit} ({rate / first:.2f}×)" for name, rate in rates.items())
+    print(f"\n{title}: {told}")
+    benchmark.extra_info.update(rates)
+
+
+def test_generation_scales_with_workers(benchmark, tmp_path):
+    def measure():
+        rates = {}
+        for workers in (1, 2):
+            folder = tmp_path / str(workers)
+            folder.mkdir()
+            (folder / "run.yaml").write_text(RUN_FILE)
+            done = mlmd(["generate", "run.yaml", "--set", f"cluster.workers={workers}"], folder)
+            assert done.returncode == 0, done.stderr
+            # 8 systems of 20 million steps each in an item.
+            rates[f"{workers} workers"] = items_per_second(folder) * 8 * 20e6 / 1e6
+        return rates
+
+    show(benchmark, "generation", "million steps/s", benchmark.pedantic(measure, rounds=1))
+
+
+@pytest.mark.parametrize("backend", ["horovod", "mpi"])
+def test_training_scales_with_ranks(benchmark, tmp_path, backend):
+    def measure():
+        rates = {}
+        for ranks in (1, 2):
+            folder = tmp_path / str(ranks)
+            folder.mkdir()
+            (folder / "run.yaml").write_text(TRAINING)
+            assert mlmd(["generate", "run.yaml"], folder).returncode == 0
+            words = launch.command(ranks, "train", "run.yaml", "--set", f"training.backend={backend}")
+            done = launch.run(words, folder)
+            assert done.returncode == 0, done.stderr
+            rates[f"{ranks} ranks"] = windows_per_second(folder)
+        return rates
+
+    show(benchmark, f"training ({backend})", "windows/s", benchmark.pedantic(measure, rounds=1))

@@ -1,0 +1,140 @@
+"""Damage is found, marked and made good byte for byte; `status` tells how far each stage is."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.programs import mlmd, tree
+
+RUN_FILE = """
+name: checked
+out: run
+dataset: {systems: [harmonic], time: 20.0, stride: 1000, thin: 100, test_systems: 3, test_time: 20.0, block: 2}
+training: {strides: [1000]}
+rollout: {systems: 3, time: 20.0}
+"""
+ITEMS = 5
+ALONE = ["--task", "0", "--tasks", "1"]
+
+
+def run(folder: Path, *words: str, code: int = 0):
+    done = mlmd([words[0], "run.yaml", *words[1:]], folder)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "run.yaml").write_text(RUN_FILE)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "run.yaml").write_text(RUN_FILE)
+    run(folder, "generate", *ALONE)
+    return folder
+
+
+@pytest.fixture
+def generated(finished, tmp_path):
+    """A copy to damage."""
+    return Path(shutil.copytree(finished, tmp_path / "copy"))
+
+
+def store_of(folder):
+    return folder / "run" / "data" / "newton1d.zarr"
+
+
+def flip(file):
+    data = bytearray(file.read_bytes())
+    data[5] ^= 4
+    file.write_bytes(data)
+
+
+def truncate(file):
+    file.write_bytes(file.read_bytes()[:-9])
+
+
+def test_a_sound_dataset_is_called_sound_and_is_left_alone(generated):
+    before = tree(generated)
+    for words in (["verify"], ["verify", "--repair"]):
+        assert run(generated, *words).stdout.splitlines() == [
+            f"generate: {ITEMS} of {ITEMS} items finished, all as they were written",
+            "rollout: not started",
+        ]
+    assert tree(generated) == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "shard", "item"),
+    [
+        (flip, "harmonic/sweep/position/c/1/0/0/0", 1),
+        (truncate, "harmonic/sweep/mass/c/2", 2),
+        (Path.unlink, "harmonic/test/energy/c/1/0", 4),
+    ],
+)
+def test_a_damaged_block_is_found_marked_and_made_anew(generated, damage, shard, item):
+    whole = tree(store_of(generated))
+    damage(store_of(generated) / shard)
+    damaged = tree(generated)
+    refused = run(generated, "verify", code=1)
+    assert refused.stdout == ""
+    line = refused.stderr.splitlines()[-1]
+    assert line.startswith(
+        f"mlmd: run/data: items {item} do not hold what was written; `mlmd verify run.yaml --repair`"
+    )
+    assert tree(generated) == damaged, "verify without --repair changed something"
+
+    assert run(generated, "verify", "--repair").stdout.splitlines()[0] == (
+        f"generate: items {item} were damaged and are marked as not done; `mlmd generate` makes them anew"
+    )
+    status = run(generated, "status").stdout.splitlines()
+    assert status[0].split() == ["generate", f"{ITEMS}", "items:", f"{ITEMS - 1}", "completed,", "1", "eligible"]
+    assert status[1].split()[-2:] == ["1", "waiting"]
+    refused = run(generated, "train", code=2)
+    assert "run `mlmd generate run.yaml` first" in refused.stderr
+
+    done = run(generated, "generate", *ALONE)
+    assert f"{ITEMS} items, 1 made now" in done.stderr
+    assert tree(store_of(generated)) == whole
+    run(generated, "verify")
+
+
+def test_several_damaged_blocks_are_all_named(generated):
+    whole = tree(store_of(generated))
+    for shard in "02":
+        flip(store_of(generated) / f"harmonic/sweep/velocity/c/{shard}/0/0/0")
+    assert "items 0, 2 do not hold" in run(generated, "verify", code=1).stderr
+    run(generated, "verify", "--repair")
+    run(generated, "generate", *ALONE)
+    assert tree(store_of(generated)) == whole
+
+
+def test_status_follows_the_dataset(folder):
+    def stages():
+        lines = run(folder, "status").stdout.splitlines()
+        return {line[:10].strip(): re.sub(" +", " ", line[10:].strip()) for line in lines}
+
+    assert stages() == {
+        "generate": "not started",
+        "train": "1 operators: 0 completed, 1 waiting",
+        "rollout": "waiting",
+        "report": "not written",
+    }
+    run(folder, "generate", "--task", "1", "--tasks", "2")
+    assert stages()["generate"] == f"{ITEMS} items: 2 completed, 3 eligible"
+    assert stages()["train"] == "1 operators: 0 completed, 1 waiting"
+    refused = run(folder, "train", code=2)
+    assert "run `mlmd generate run.yaml` first" in refused.stderr
+    run(folder, "generate", "--task", "0", "--tasks", "2")
+    assert stages() == {
+        "generate": f"{ITEMS} items: {ITEMS} completed",
+        "train": "1 operators: 0 completed, 1 eligible",
+        "rollout": "waiting",
+        "report": "not written",
+    }
