@@ -11,6 +11,14 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parent.parent
 MLMD = Path(sys.executable).with_name("mlmd")
 PATIENCE_SECONDS = 120
+# Code that is killed by the kernel in the middle of the write that makes any file longer than `size` bytes.
+KILLED_BEYOND = """
+import resource, signal
+def killed_beyond(size):
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+"""
 _OURS = ("SLURM_", "MLMD_", "OMPI_", "PMI")
 
 

@@ -1,4 +1,4 @@
-"""Rollouts → report.html, metrics.json, published.json: what was measured, beside what was published.
+"""Rollouts → report.html, figures/, metrics.json, published.json: what was measured, beside what was published.
 
 metrics.json is a flat mapping name → number, null where there is no finite number; published.json has a verdict for
 each published number and, under `not_finite`, the reason for each null. Nothing is left out because it fell short.
@@ -21,7 +21,7 @@ from mlmd.analysis import plots, rollout_metrics, verdicts
 from mlmd.analysis.rollout_metrics import MODES, Metrics, Rollout
 from mlmd.config import Run
 from mlmd.stages import layout
-from mlmd.stages.rollout import rows
+from mlmd.stages.rollout import open_table, rows
 
 TEMPLATE = "report.html"
 # (system, stride, direction of time) → its test systems.
@@ -33,11 +33,14 @@ _VERDICTS = ("reached", "not reached", "cannot be reached")
 
 
 def report(run: Run) -> dict[str, float | None]:
-    """Writes the three files below the run's folder and returns the metrics.
+    """Writes the files below the run's folder and returns the metrics.
 
-    Raises `StoreMissing` where nothing has been rolled out, `ItemsUnfinished` where something has not.
+    Raises `StoreMissing` where nothing has been rolled out, `ItemsUnfinished` where something has not, and
+    `MadeFromAnotherConfig` where what has been rolled out are not the operators that are there now.
     """
     started = time.time()
+    if (layout.rollout_ledger(run) / "table.json").exists():
+        open_table(run, f"mlmd rollout {run.folder / 'run.yaml'}")
     rollouts = load_rollouts(run)
     metrics = measure(run, rollouts)
     records = verdicts.judge(
@@ -108,7 +111,7 @@ def render(run: Run, rollouts: Rollouts, metrics: Metrics, records: list[dict]) 
         lstrip_blocks=True,
     )
     environment.filters["number"] = _number
-    environment.filters["png"] = lambda figure: base64.b64encode(plots.png(figure)).decode()
+    environment.filters["png"] = lambda image: base64.b64encode(image).decode()
     published = {record["metric"]: record["value"] for record in records}
     curves, trainings = _training(run)
     return environment.get_template(TEMPLATE).render(
@@ -120,10 +123,10 @@ def render(run: Run, rollouts: Rollouts, metrics: Metrics, records: list[dict]) 
         published=published,
         records=records,
         counts={verdict: sum(record["verdict"] == verdict for record in records) for verdict in _VERDICTS},
-        overview=_overview(run, metrics.values, published),
-        figures={operator: list(_figures(operator, rollouts)) for operator in layout.operators(run)},
+        overview=_keep(run, "error_against_timestep", _overview(run, metrics.values, published)),
+        figures={operator: _images(run, operator, rollouts) for operator in layout.operators(run)},
         trainings=trainings,
-        training_figure=plots.loss_against_epoch(curves) if curves else None,
+        training_figure=_keep(run, "loss_against_epoch", plots.loss_against_epoch(curves)) if curves else None,
         run_file=(run.folder / "run.yaml").read_text(),
         manifests={str(path.relative_to(run.folder)): path.read_text() for path in _manifests(run.folder)},
     )
@@ -163,6 +166,22 @@ def _overview(run: Run, metrics: Mapping[str, float | None], published: Mapping[
     means = {stride: published.get(f"one_step/mean_1d/{stride}") for stride in strides}
     known = {stride: value for stride, value in means.items() if value is not None}
     return plots.error_against_stride(strides, curves("one_step"), curves("closed_loop"), known)
+
+
+def _images(run: Run, operator: tuple[str, int], rollouts: Rollouts) -> list[tuple[str, bytes]]:
+    """(caption, PNG) of one operator's figures."""
+    system, stride = operator
+    return [
+        (caption, _keep(run, f"{system}-{stride}-{caption.lower().replace(', ', '_').replace(' ', '_')}", figure))
+        for caption, figure in _figures(operator, rollouts)
+    ]
+
+
+def _keep(run: Run, name: str, figure: Figure) -> bytes:
+    """The figure as PNG, which is also written to the run's figures for use elsewhere."""
+    image = plots.png(figure)
+    atomic.write_bytes(run.folder / "figures" / f"{name}.png", image)
+    return image
 
 
 def _figures(operator: tuple[str, int], rollouts: Rollouts) -> Iterator[tuple[str, Figure]]:

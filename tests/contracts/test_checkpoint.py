@@ -11,7 +11,7 @@ import pytest
 
 from hpc.checkpoint import Checkpoints
 from hpc.errors import CheckpointLocked
-from tests.programs import finish, start_python
+from tests.programs import KILLED_BEYOND, finish, start_python
 
 LOCK = {"training.batch": 256, "model.units": 32, "code": "abc", "data": "def", "ranks": 2}
 ARRAYS = {
@@ -206,6 +206,18 @@ for step in range(first, first + int(sys.argv[2])):
     checkpoints.save(step, {"a": np.full(200_000, float(step))}, {"step": step})
     print(step)
 """
+
+
+@pytest.mark.parametrize("size", [1, 100_000, 1_600_000])
+def test_a_process_killed_inside_the_write_leaves_the_last_two_as_they_were(tmp_path, size):
+    finish(start_python(SAVE_AND_SAVE, tmp_path, 3))
+    before = {file: file.read_bytes() for file in files(tmp_path)}
+    killed = start_python(KILLED_BEYOND + f"killed_beyond({size})\n" + SAVE_AND_SAVE, tmp_path, 1)
+    assert killed.communicate()[0] == ""
+    assert killed.returncode == -signal.SIGXFSZ
+    assert {file: file.read_bytes() for file in files(tmp_path) if file.suffix != ".tmp"} == before
+    assert finish(start_python(SAVE_AND_SAVE, tmp_path, 2)).split() == ["3", "4"]
+    assert len(files(tmp_path)) == 2
 
 
 def test_a_process_killed_while_it_saves_leaves_a_whole_one(tmp_path):

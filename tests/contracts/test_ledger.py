@@ -7,7 +7,7 @@ import pytest
 
 from hpc.errors import MadeFromAnotherConfig, StoreMissing
 from hpc.ledger import STATUSES, Ledger
-from tests.programs import finish, start_python, wait_until
+from tests.programs import KILLED_BEYOND, finish, start_python, wait_until
 
 IDENTITY = {"seed": 1, "dataset.stride": 100, "dataset.systems": ("harmonic", "rugged")}
 REMEDY = "choose another out"
@@ -229,6 +229,15 @@ def test_a_table_is_there_whole_or_not_at_all(tmp_path):
         assert len(tables) >= 3
         for path in tables:
             assert len(Ledger.open(path.parent, "").items) == 500
+
+
+def test_a_process_killed_inside_the_write_leaves_no_table(tmp_path):
+    process = start_python(KILLED_BEYOND + "killed_beyond(2000)\n" + MAKE_TABLES, tmp_path)
+    assert process.communicate()[0] == ""
+    assert process.returncode == -signal.SIGXFSZ
+    assert list((tmp_path / "0").iterdir()), "it did not get as far as the table"
+    assert not (tmp_path / "0" / "table.json").exists()
+    assert len(Ledger.create(tmp_path / "0", [{"start": i} for i in range(500)], {"seed": 1}, "").items) == 500
 
 
 def test_processes_that_make_the_same_table_at_once_agree_on_it(tmp_path):
