@@ -9,7 +9,7 @@ import pytest
 
 from hpc import store
 from hpc.errors import MadeFromAnotherConfig, MisalignedWrite
-from tests.programs import CHECKOUT, finish, start_python, tree, wait_until
+from tests.programs import CHECKOUT, KILLED_BEYOND, finish, start_python, tree, wait_until
 
 ROWS, SHARD, FRAMES = 10, 4, 50
 ITEMS = ((0, 4), (4, 8), (8, 10))
@@ -183,14 +183,15 @@ def test_a_writer_killed_in_the_middle_leaves_nothing_that_passes_for_finished(t
     whole = tree(tmp_path / "whole.zarr")
     path = tmp_path / "killed.zarr"
     moments = np.random.default_rng(3)
-    attempts = 0
-    # Until at least one was caught with a file half-written.
-    while attempts < 4 or not list(path.rglob("*.partial")):
-        attempts += 1
-        assert attempts < 60, "no process was killed while it wrote"
-        process = start_python(WRITE_BIG_ITEMS, path)
-        lines = [process.stdout.readline() for _ in range(attempts % 4)]
+    inside_the_write = KILLED_BEYOND + "killed_beyond(1_000_000)\n"
+    for attempt in range(5):
+        # First by the kernel with a shard half-written, then at any moment.
+        process = start_python(inside_the_write * (attempt == 0) + WRITE_BIG_ITEMS, path)
+        lines = [process.stdout.readline() for _ in range(attempt)]
         wait_until(path.exists, "the store was not created")
+        if attempt == 0:
+            assert process.wait(60) == -signal.SIGXFSZ
+            assert list(path.rglob("*.partial"))
         time.sleep(moments.uniform(0, 0.02))
         process.send_signal(signal.SIGKILL)
         lines += process.communicate()[0].split("\n")[:-1]
