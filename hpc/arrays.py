@@ -43,18 +43,15 @@ def run_items(
     expected: tuple[type, ...],
     command: str,
 ) -> None:
-    """Runs `work(item, stop)` for each unfinished item and records what it returns.
+    """Runs `work(item, stop)` for each of `items`, which are those to be done, and records what it returns.
 
     An exception of a type in `expected` is recorded as that item's failure and the others go on; at the end
     `ItemsFailed`, naming `command`, is raised. After a stop signal the item at hand is finished or, where `work`
     raises `Preempted`, left at its own checkpoint.
     """
-    todo = set(ledger.unfinished())
     failures = {}
     with StopFlag() as stop:
         for item in items:
-            if item not in todo:
-                continue
             if stop.requested:
                 raise Preempted(f"item {item}")
             try:

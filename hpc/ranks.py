@@ -189,6 +189,8 @@ def start(backend: str, timeout: float = 600.0) -> Ranks:
     launched, launcher = launched_size()
     if launched == 1:
         return SingleProcess()
+    # Read by Open MPI at start: a rank that waits leaves its core to TensorFlow's and Horovod's own threads.
+    os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
@@ -203,8 +205,9 @@ def start(backend: str, timeout: float = 600.0) -> Ranks:
 
 
 def _start_horovod(launched: int) -> None:
-    # Read by Horovod's background thread at init. A short cycle: the models are small, so their steps are, too.
-    os.environ.setdefault("HOROVOD_CYCLE_TIME", "0.1")
+    # Read by Horovod's background thread at init: no pause between its rounds. The models are small, their steps take
+    # a millisecond or two, and a pause of any length is a good part of that.
+    os.environ.setdefault("HOROVOD_CYCLE_TIME", "0")
     try:
         import horovod.tensorflow as hvd
 

@@ -50,11 +50,11 @@ def cli() -> None:
 @overrides
 @split_over_tasks
 def generate(run_file: Path, overrides: tuple[str, ...], task: int | None, tasks: int | None) -> None:
-    """Make the dataset: reference trajectories by Dask into a Zarr store."""
+    """Make the dataset, by Dask into a Zarr store."""
     from mlmd.stages import generate
 
     task, tasks = _share(task, tasks)
-    generate.generate(_load(run_file, overrides), _typed("generate", run_file), task, tasks)
+    generate.generate(_load(run_file, overrides), _typed("generate", run_file, overrides), task, tasks)
 
 
 @cli.command(epilog=example("mpirun -np 2 mlmd train jobs/configs/quickstart.yaml"))
@@ -62,10 +62,13 @@ def generate(run_file: Path, overrides: tuple[str, ...], task: int | None, tasks
 @overrides
 @click.option("--accept", multiple=True, metavar="KEY", help="Go on although this condition has changed.")
 def train(run_file: Path, overrides: tuple[str, ...], accept: tuple[str, ...]) -> None:
-    """Train one operator per system and stride, on one process or on many (mpirun, srun)."""
+    """Train the operators, on one process or many.
+
+    One operator per system and stride; many processes are started by mpirun or srun.
+    """
     from mlmd.stages import train
 
-    train.train(_load(run_file, overrides), _typed("train", run_file), accept)
+    train.train(_load(run_file, overrides), _typed("train", run_file, overrides), accept)
 
 
 @cli.command(epilog=example("mlmd rollout jobs/configs/quickstart.yaml --task 0 --tasks 4"))
@@ -73,11 +76,14 @@ def train(run_file: Path, overrides: tuple[str, ...], accept: tuple[str, ...]) -
 @overrides
 @split_over_tasks
 def rollout(run_file: Path, overrides: tuple[str, ...], task: int | None, tasks: int | None) -> None:
-    """Evolve the test systems by each operator, one step at a time and in closed loop."""
+    """Evolve the test systems by each operator.
+
+    One step at a time from the reference, and in closed loop; forward and backward in time.
+    """
     from mlmd.stages import rollout
 
     task, tasks = _share(task, tasks)
-    rollout.rollout(_load(run_file, overrides), _typed("rollout", run_file), task, tasks)
+    rollout.rollout(_load(run_file, overrides), _typed("rollout", run_file, overrides), task, tasks)
 
 
 @cli.command(epilog=example("mlmd report jobs/configs/quickstart.yaml"))
@@ -120,13 +126,13 @@ def verify(run_file: Path, overrides: tuple[str, ...], repair: bool) -> None:
     """Check that everything on disk is what was written."""
     from mlmd.stages import verify
 
-    click.echo(verify.verify(_load(run_file, overrides), _typed("verify", run_file), repair))
+    click.echo(verify.verify(_load(run_file, overrides), _typed("verify", run_file, overrides), repair))
 
 
 @cli.command(epilog=example("mlmd doctor"))
 @click.option("--keys", is_flag=True, help="List every key of a run file with its default and meaning.")
 def doctor(keys: bool) -> None:
-    """Check this installation: MPI, Horovod, TensorFlow, threads, Slurm."""
+    """Check this installation: MPI, Horovod, Slurm."""
     from mlmd import doctor
 
     if keys:
@@ -169,8 +175,10 @@ def _load(run_file: Path, overrides: tuple[str, ...]):
     return config.load(run_file, overrides)
 
 
-def _typed(command: str, run_file: Path) -> str:
-    return f"mlmd {command} {shlex.quote(str(run_file))}"
+def _typed(command: str, run_file: Path, overrides: tuple[str, ...]) -> str:
+    """What advice repeats: the command as it would be typed again."""
+    words = ["mlmd", command, str(run_file), *(word for override in overrides for word in ("--set", override))]
+    return shlex.join(words)
 
 
 def _share(task: int | None, tasks: int | None) -> tuple[int, int]:

@@ -31,6 +31,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     # layer 1
     "hpc": ({"hpc"}, EVERYWHERE | NETWORK_AND_FILES),
     "hpc.ranks": ({"hpc"}, EVERYWHERE | NETWORK_AND_FILES | {"tensorflow"}),
+    "hpc.training_log": ({"hpc"}, EVERYWHERE | {"tensorflow"}),
     "hpc.training": ({"hpc"}, EVERYWHERE | NETWORK_AND_FILES | {"tensorflow", "keras"}),
     # layer 2
     "mlmd.physics": ({"mlmd.physics", "mlmd.fields", "mlmd.units", "mlmd.state"}, EVERYWHERE | {"numba"}),
@@ -57,7 +58,6 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     },
     # layer 4
     "mlmd.stages": ({"hpc", "mlmd"}, EVERYWHERE | {"tqdm"}),
-    "mlmd.stages.train": ({"hpc", "mlmd"}, EVERYWHERE | {"tensorflow"}),
     "mlmd.stages.report": ({"hpc", "mlmd"}, EVERYWHERE | {"jinja2", "matplotlib"}),
     # layer 5
     "mlmd.cli": ({"hpc", "mlmd.stages", "mlmd.config", "mlmd.doctor"}, {"click"}),

@@ -50,7 +50,8 @@ def generate(run: Run, command: str, task: int = 0, tasks: int = 1) -> None:
         log.info("%s: %d of %d items to make", path, len(todo), len(items))
         if tasks > 1:
             work = functools.partial(make_item, run)
-            run_items(table, my_items(len(items), task, tasks), lambda item, _stop: work(item), ValueError, command)
+            mine = [item for item in my_items(len(items), task, tasks) if item in todo]
+            run_items(table, mine, lambda item, _stop: work(item), (ValueError,), command)
         else:
             _by_dask(run, table, todo, command)
     _finish(run, table, started, len(todo))

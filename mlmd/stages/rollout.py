@@ -51,9 +51,11 @@ def rollout(run: Run, command: str, task: int = 0, tasks: int = 1) -> None:
     arrays.my_items(0, task, tasks)
     table = open_table(run, command)
     mine = arrays.my_items(len(table.items), task, tasks)
-    log.info("task %d of %d: %d of %d rollout items", task, tasks, len(mine), len(table.items))
+    unfinished = set(table.unfinished())
+    todo = [i for i in mine if i in unfinished or not layout.rollout_item(run, table.items[i]).exists()]
+    log.info("task %d of %d: %d of its %d rollout items to do", task, tasks, len(todo), len(mine))
     work = functools.partial(_run_item, run, table)
-    arrays.run_items(table, progress(mine, len(mine), "rollout"), work, (NonFiniteState,), command)
+    arrays.run_items(table, progress(todo, len(todo), "rollout"), work, (NonFiniteState,), command)
     if not table.unfinished():
         provenance.write_manifest(
             run.folder / "rollout", run.model_dump(mode="json"), started, {"seed": run.seed}, items=len(table.items)

@@ -47,7 +47,7 @@ def _operators(operators: dict, submitted: bool, waiting: bool) -> str:
 
 
 def _operator(run: Run, system: str, stride: int) -> str | None:
-    """ "completed", how far its training is, or None before it starts."""
+    """Says "completed", how far its training is, or None before it starts."""
     folder = layout.model(run, system, stride)
     if (folder / "model.json").exists():
         return "completed"

@@ -1,7 +1,5 @@
 """Dataset → operators: one LSTM operator per system and stride, on one process or many, with the same command."""
 
-import csv
-import io
 import json
 import logging
 import os
@@ -91,7 +89,7 @@ def _train_operator(
     stop: preempt.StopFlag,
     accept: Collection[str],
 ) -> None:
-    from hpc import training
+    from hpc import training, training_log
 
     started = time.time()
     folder = layout.model(run, system, stride)
@@ -114,7 +112,7 @@ def _train_operator(
         plan=plan,
         ranks=workers,
         checkpoints=Checkpoints(folder, lock),
-        report=EpochLog(folder),
+        report=training_log.EpochLog(folder),
     )
     trainer.fit(stop, accept)
     if workers.first:
@@ -122,30 +120,6 @@ def _train_operator(
         provenance.write_manifest(
             folder, run.model_dump(mode="json"), started, {"seed": run.seed}, ranks=workers.size, backend=workers.name
         )
-
-
-class EpochLog:
-    """The history as log.csv (rewritten whole, so that a resumed run has no line twice) and for TensorBoard."""
-
-    def __init__(self, folder: Path):
-        self._folder = folder
-        self._writer = None
-
-    def __call__(self, history: list[dict]) -> None:
-        import tensorflow as tf
-
-        text = io.StringIO()
-        table = csv.DictWriter(text, fieldnames=list(history[-1]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(history)
-        atomic.write_text(self._folder / "log.csv", text.getvalue())
-        if self._writer is None:
-            self._writer = tf.summary.create_file_writer(str(self._folder / "tensorboard"))
-        row = history[-1]
-        with self._writer.as_default(step=row["epoch"]):
-            for name, value in row.items():
-                tf.summary.scalar(name, value)
-        self._writer.flush()
 
 
 def _plan(run: Run, data: OperatorData, seed: int) -> "Plan":
