@@ -5,7 +5,6 @@ import logging
 import os
 import time
 from collections.abc import Collection, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
