@@ -25,8 +25,7 @@ find_python() {
     for candidate in ${PYTHON:-python3.11 python3.12 python3 python}; do
         if supported "$candidate"; then command -v "$candidate"; return; fi
     done
-    die "no Python 3.11 or 3.12 found (zarr's format 3 needs at least 3.11, TensorFlow 2.18 at most 3.12);" \
-        "name one: PYTHON=/path/to/python3.11 bash jobs/setup.sh"
+    return 1
 }
 
 # Root on a Debian-like machine may install; everyone else is told what to ask for.
@@ -40,7 +39,11 @@ need() {
     fi
 }
 
-PY=$(find_python)
+if ! PY=$(find_python); then
+    [ -n "${PYTHON:-}" ] || command -v python3 >/dev/null || need python3 "the interpreter"
+    PY=$(find_python) || die "no Python 3.11 or 3.12 found (zarr's format 3 needs at least 3.11, TensorFlow 2.18 at" \
+        "most 3.12); name one: PYTHON=/path/to/python3.11 bash jobs/setup.sh"
+fi
 "$PY" -c 'import ensurepip, venv' 2>/dev/null || need python3-venv "Python's own venv module"
 command -v g++ >/dev/null || need g++ "Horovod is compiled here"
 "$PY" -c 'import os, sys, sysconfig as s; sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))' \
