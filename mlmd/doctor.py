@@ -52,7 +52,7 @@ def _mpi() -> tuple[bool, str]:
 def _horovod() -> tuple[bool, str]:
     code = "import horovod.tensorflow as h; print(bool(h.mpi_built()))"
     answer = _output([sys.executable, "-c", code])
-    sound = answer.strip().endswith("True")
+    sound = "True" in answer.splitlines()
     version = _installed("horovod")
     cure = "" if sound else ": it does not load or was built without MPI; run `bash jobs/setup.sh`"
     return sound, f"Horovod {version} on TensorFlow {_installed('tensorflow-cpu') or _installed('tensorflow')}{cure}"
