@@ -22,10 +22,9 @@ rollout: {systems: 2, time: 20.0}
 MODEL = Path("out/models/harmonic-100")
 
 
-def mpirun(ranks: int) -> list[str | Path]:
-    """The words that start a program on `ranks` MPI ranks here."""
-    # Two ranks of one core each: unbound, as mlmd's own scripts start them.
-    return [shutil.which("mpirun"), "-np", str(ranks), "--oversubscribe", "--bind-to", "none"]
+def mpirun(ranks: int, bind: str = "none") -> list[str | Path]:
+    """The words that start a program on `ranks` MPI ranks here; unbound, as mlmd's own scripts start them."""
+    return [shutil.which("mpirun"), "-np", str(ranks), "--oversubscribe", "--bind-to", bind]
 
 
 def command(ranks: int, *arguments: str | Path) -> list[str | Path]:

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+
 from tests.mpi import launch
 
 pytestmark = pytest.mark.mpi
