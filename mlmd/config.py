@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, mode
 SYSTEMS_1D = ("harmonic", "double_well", "lennard_jones", "rugged")
 Names = Annotated[tuple[str, ...], Strict(False)]
 Strides = Annotated[tuple[Annotated[int, Field(gt=0)], ...], Strict(False)]
+# What a worker process takes before it holds any data, measured.
+WORKER_BYTES = 250e6
 Positive = Annotated[int, Field(gt=0)]
 # Months of Verlet steps; beyond it a number is a slip of the pen.
 MOST_STEPS = 1e15
@@ -272,6 +274,7 @@ def _check_together(path: Path, run: Run) -> None:
                 f"{data.stride} does not divide the {steps} steps of dataset.{key}; "
                 f"the nearest that does is {_nearest_divisor(steps, data.stride)}",
             )
+    _check_memory(path, run)
     for stride in run.training.strides:
         if stride % data.stride:
             raise ConfigError(
@@ -292,6 +295,27 @@ def _check_together(path: Path, run: Run) -> None:
         raise ConfigError(path, "rollout.systems", f"at most dataset.test_systems, which is {data.test_systems}")
     if run.rollout.time > data.test_time:
         raise ConfigError(path, "rollout.time", f"at most dataset.test_time, which is {data.test_time}")
+
+
+def _check_memory(path: Path, run: Run) -> None:
+    """A worker holds one item: its stored arrays and as many temporary ones, measured at six in all."""
+    data = run.dataset
+    frames = max(data.time, data.test_time) / (data.timestep * data.stride)
+    per_system = 6 * 8 * frames
+    room = _bytes(run.cluster.memory) - WORKER_BYTES
+    if data.block * per_system > room:
+        needed = (data.block * per_system + WORKER_BYTES) / 1e9
+        raise ConfigError(
+            path,
+            "dataset.block",
+            f"{data.block} systems of {frames:,.0f} frames need {needed:.1f} GB in a worker, and cluster.memory is "
+            f"{run.cluster.memory}; at most {max(0, int(room // per_system))} fit",
+        )
+
+
+def _bytes(memory: str) -> float:
+    number, unit = re.fullmatch(r"(\d+) ?(\w+)", memory).groups()
+    return int(number) * {"MB": 1e6, "GB": 1e9, "MiB": 2**20, "GiB": 2**30}[unit]
 
 
 def _whole_steps(path: Path, key: str, time: float, timestep: float) -> int:
