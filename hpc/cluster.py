@@ -4,6 +4,7 @@ Work items go out, word comes back as they finish. A worker that dies takes its 
 them again on another one, so items must be safe to run twice and must write their product themselves.
 """
 
+import itertools
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 # An item may lose this many workers (walltime, node failures) before it counts as the one that kills them.
 ALLOWED_WORKER_LOSSES = 10
 POLL_SECONDS = 1.0
+# Items in the hands of Dask, for each worker.
+AHEAD = 16
 # The second one complains of every item that is cancelled when the program is stopped.
 LOG_LEVELS = {"distributed": "warning", "distributed.worker.state_machine": "error"}
 # Dask always opens its page: on any free port, so that runs side by side do not fight for one, and not to the network.
@@ -64,10 +67,15 @@ def run(
         from dask.distributed import TimeoutError as WaitedEnough
         from dask.distributed import wait
 
-        pending = {client.submit(function, item, pure=False): item for item in items}
-        while pending:
+        waiting, pending, finished = iter(items), {}, 0
+        while True:
+            # A few ahead of the workers: the cost of a round must not grow with the length of the table.
+            for item in itertools.islice(waiting, max(0, AHEAD * workers.count - len(pending))):
+                pending[client.submit(function, item, pure=False)] = item
+            if not pending:
+                return
             if stop.requested:
-                raise Preempted(f"{len(items) - len(pending)} of {len(items)} items")
+                raise Preempted(f"{finished} of {len(items)} items")
             try:
                 done = wait(list(pending), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").done
             except WaitedEnough:
@@ -77,6 +85,7 @@ def run(
                 # By its status: asking a lost one for its exception waits as well.
                 error = future.exception() if future.status == "error" else None
                 future.release()
+                finished += 1
                 yield item, error
 
 

@@ -25,13 +25,20 @@ _OURS = ("SLURM_", "MLMD_", "OMPI_", "PMI")
 def environment(**changes: str) -> dict[str, str]:
     """This process's environment without what a scheduler or launcher left in it, and with `changes`."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-    return {**plain, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", **changes}
+    # Open MPI wants to hear from root twice that it is meant.
+    root = dict.fromkeys(("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"), "1") if os.geteuid() == 0 else {}
+    return {**plain, **root, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", **changes}
 
 
 def mlmd(arguments: Sequence[str | Path], folder: Path, **changes: str) -> subprocess.CompletedProcess:
     """Runs `mlmd` in `folder` to its end."""
+    return run([MLMD, *arguments], folder, **changes)
+
+
+def run(words: Sequence[str | Path], folder: Path, **changes: str) -> subprocess.CompletedProcess:
+    """Runs a program in `folder` to its end."""
     return subprocess.run(
-        [MLMD, *arguments],
+        words,
         cwd=folder,
         env=environment(**changes),
         capture_output=True,
@@ -43,9 +50,14 @@ def mlmd(arguments: Sequence[str | Path], folder: Path, **changes: str) -> subpr
 
 def start(arguments: Sequence[str | Path], folder: Path, **changes: str) -> subprocess.Popen:
     """Starts `mlmd` in `folder` in a process group of its own; its output goes to `folder`/log."""
+    return start_program([MLMD, *arguments], folder, **changes)
+
+
+def start_program(words: Sequence[str | Path], folder: Path, **changes: str) -> subprocess.Popen:
+    """Starts a program in `folder` in a process group of its own; its output goes to `folder`/log."""
     with (folder / "log").open("ab") as log:
         return subprocess.Popen(
-            [MLMD, *arguments],
+            words,
             cwd=folder,
             env=environment(**changes),
             stdout=log,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hpc import cluster, ledger, provenance, store
 from hpc.arrays import my_items, run_items
-from hpc.errors import ItemsFailed, StoreLost, StoreMissing
+from hpc.errors import ItemsFailed, ItemsUnfinished, StoreLost, StoreMissing
 from hpc.preempt import StopFlag
 from mlmd import config, datasets
 from mlmd.config import Run
@@ -119,6 +119,8 @@ def _by_dask(run: Run, table: ledger.Ledger, todo: list[int], command: str) -> N
         log.error("item %d: %s", item, message)
     if failures:
         raise ItemsFailed(failures, len(table.items), command)
+    if lost := table.unfinished():
+        raise ItemsUnfinished(table.folder.parent, len(lost), len(table.items), command)
 
 
 def _finish(run: Run, table: ledger.Ledger, started: float, made: int) -> None:

@@ -1,14 +1,15 @@
 """Real MPI ranks: started by mpirun, and killed with everything they started."""
 
-import os
 import shutil
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 
-from tests.programs import MLMD, PATIENCE_SECONDS, environment, tree
+from tests.programs import MLMD, run, tree
+from tests.programs import start_program as start
+
+__all__ = ["MLMD", "command", "kill_all", "mpirun", "ranks_of", "run", "start", "tree", "weights"]
 
 RUN_FILE = """
 name: small
@@ -30,30 +31,6 @@ def mpirun(ranks: int, bind: str = "none") -> list[str | Path]:
 def command(ranks: int, *arguments: str | Path) -> list[str | Path]:
     """`mlmd …` on one process without MPI, or on several ranks."""
     return [*(mpirun(ranks) if ranks > 1 else ()), MLMD, *arguments]
-
-
-def as_root() -> dict[str, str]:
-    """What Open MPI wants to hear from root twice."""
-    return {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"} if os.geteuid() == 0 else {}
-
-
-def run(words: Sequence[str | Path], folder: Path, **changes: str) -> subprocess.CompletedProcess:
-    """Runs a program to its end."""
-    return subprocess.run(
-        words,
-        cwd=folder,
-        env=environment(**as_root(), **changes),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
-    )
-
-
-def start(words: Sequence[str | Path], folder: Path, **changes: str) -> subprocess.Popen:
-    """Starts a program whose output goes to `folder`/log."""
-    with (folder / "log").open("ab") as log:
-        return subprocess.Popen(words, cwd=folder, env=environment(**as_root(), **changes), stdout=log, stderr=log)
 
 
 def ranks_of(process: subprocess.Popen) -> list[psutil.Process]:
