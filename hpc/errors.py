@@ -119,6 +119,14 @@ class UnknownCondition(UserError):
         super().__init__(f"--accept {unknown}: no such condition; there are {', '.join(sorted(known))}")
 
 
+class TooFewWindows(UserError):
+    def __init__(self, what: str, windows: int, batch: int, ranks: int, blocks: int):
+        super().__init__(
+            f"{what}: a rank's share has {windows} windows, less than a batch of {batch}; {blocks} blocks of systems "
+            f"are shared by {ranks} ranks: use fewer ranks, a smaller dataset.block or a smaller training.batch"
+        )
+
+
 class NotOneOfMany(UserError):
     def __init__(self, processes: int):
         super().__init__(

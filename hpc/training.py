@@ -232,8 +232,11 @@ class Trainer:
 
     def _save(self, state: State) -> None:
         """Rank 0 writes: weights and optimizer are equal on all ranks, and nothing else has a state."""
+        step = state.epoch * self.plan.steps_per_epoch + state.step
+        if not all(np.isfinite(np.asarray(v)).all() for v in self.model.trainable_variables):
+            # The step before this one spoiled the weights; its checkpoint would only ever lead back here.
+            raise NonFiniteLoss(step, state.epoch)
         if self.ranks.first:
-            step = state.epoch * self.plan.steps_per_epoch + state.step
             self.checkpoints.save(step, {n: np.asarray(v) for n, v in self._variables().items()}, vars(state))
 
     def _restore(self, accept: Collection[str]) -> State:

@@ -1,8 +1,11 @@
 """What one rank reads to train one operator: its own shards of the store, training and validation systems apart."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from hpc import store
+from hpc.errors import TooFewWindows
 from hpc.ranks import Ranks
 from mlmd.config import Run
 from mlmd.datasets import newton1d, windows
@@ -12,20 +15,30 @@ from mlmd.stages import layout
 class OperatorData:
     """Batches of windows for one system and stride.
 
-    training, validation: `WindowBatches` over this rank's shards
-    training_steps, validation_steps: whole batches that every rank has, so that all ranks do equally many
+    training: `WindowBatches` over this rank's shards
+    training_steps: whole batches that every rank has, so that all ranks do equally many
+    Raises `TooFewWindows`, on all ranks alike, where one has not a single batch, or nobody has anything to validate on.
     """
 
     def __init__(self, run: Run, system: str, stride: int, ranks: Ranks, seed: int):
         self._path = layout.store(run)
         self._run, self._system, self._stride, self._ranks, self._seed = run, system, stride, ranks, seed
         self._split = store.read(self._path, f"{system}/sweep/split")
-        self.training = self._batches(newton1d.TRAIN)
-        self.validation = self._batches(newton1d.VALIDATION)
         batch = run.training.batch
-        everyone = ranks.gather(np.array([self.training.windows // batch, self.validation.windows // batch]))
-        self.training_steps, available = (int(steps) for steps in everyone.min(axis=0))
-        self.validation_steps = min(run.training.validation_steps, available)
+        everyone = ranks.gather(np.array([self._windows(newton1d.TRAIN), self._windows(newton1d.VALIDATION)]))
+        least, validating = int(everyone[:, 0].min()), int(everyone[:, 1].sum())
+        blocks = -(-len(self._split) // run.dataset.block)
+        if least < batch:
+            raise TooFewWindows(f"training on {system} at {stride} timesteps", least, batch, ranks.size, blocks)
+        if not validating:
+            raise TooFewWindows(f"validation on {system} at {stride} timesteps", 0, batch, ranks.size, blocks)
+        self.training_steps = least // batch
+        self.training = self._batches(newton1d.TRAIN)
+
+    def validation(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """This rank's validation batches, the same at every call; none where its shards hold no such system."""
+        if self._windows(newton1d.VALIDATION):
+            yield from self._batches(newton1d.VALIDATION).epoch(0, 0, self._run.training.validation_steps)
 
     def scales(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Mean and scale of the states, then of what is predicted: each (features,), the same on all ranks.
@@ -59,14 +72,26 @@ class OperatorData:
         settings = self._run.training
         return windows.WindowBatches(
             load=lambda shard: self._load(shard, part),
-            shards=[(shard, int(np.sum(self._split[self._rows(shard)] == part))) for shard in self._shards()],
-            frames=store.shape(self._path, f"{self._system}/sweep/position")[1],
+            shards=[(shard, self._systems(shard, part)) for shard in self._shards()],
+            frames=self._frames,
             window=self._run.model.window,
             dilation=self._dilation,
             batch=settings.batch,
             seed=self._seed,
             pool=settings.shards_in_memory,
         )
+
+    @property
+    def _frames(self) -> int:
+        return store.shape(self._path, f"{self._system}/sweep/position")[1]
+
+    def _systems(self, shard: int, part: int) -> int:
+        return int(np.sum(self._split[self._rows(shard)] == part))
+
+    def _windows(self, part: int) -> int:
+        """How many windows of this part this rank's shards hold."""
+        systems = sum(self._systems(shard, part) for shard in self._shards())
+        return systems * windows.count(self._frames, self._run.model.window, self._dilation)
 
     def _rows(self, shard: int) -> slice:
         block = self._run.dataset.block

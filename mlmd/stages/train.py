@@ -107,7 +107,7 @@ def _train_operator(
     trainer = training.Trainer(
         model,
         batches=lambda epoch, first: scaled(data.training.epoch(epoch, first, plan.steps_per_epoch)),
-        validation=lambda: scaled(data.validation.epoch(0, 0, data.validation_steps)),
+        validation=lambda: scaled(data.validation()),
         plan=plan,
         ranks=workers,
         checkpoints=Checkpoints(folder, lock),

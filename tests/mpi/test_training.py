@@ -142,6 +142,15 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(work):
     assert not (work / launch.MODEL / "model.json").exists()
 
 
+def test_more_ranks_than_blocks_are_refused_in_one_line(tmp_path):
+    (tmp_path / "run.yaml").write_text(launch.RUN_FILE.replace("block: 8", "block: 64"))
+    assert mlmd(["generate", "run.yaml"], tmp_path).returncode == 0
+    done = launch.run(launch.command(2, *TRAIN), tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("1 blocks of systems are shared by 2 ranks") == 1
+    assert not (tmp_path / launch.MODEL).exists()
+
+
 def test_the_model_folder_describes_itself(uninterrupted):
     with np.load(uninterrupted[2] / launch.MODEL / "weights.npz", allow_pickle=False) as arrays:
         assert arrays["lstm1_kernel"].shape == (2, 32)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from hpc import store
+from hpc.errors import TooFewWindows
 from hpc.ranks import SingleProcess
 from mlmd import config
 from mlmd.stages import generate, layout
@@ -23,6 +24,13 @@ class RankOf(SingleProcess):
     def __init__(self, rank, size):
         super().__init__()
         self.rank, self.size = rank, size
+
+
+class WithOthers(RankOf):
+    """The same, with another rank that has windows of both kinds."""
+
+    def gather(self, values):
+        return np.stack([values, np.full_like(values, 1000)])
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +55,8 @@ def read_by(run, monkeypatch, rank, size):
     original = store.read
     monkeypatch.setattr(store, "read", watched)
     data = OperatorData(run, "rugged", 200, RankOf(rank, size), seed=1)
-    for batches in (data.training, data.validation):
-        for _ in batches.epoch(0):
+    for batches in (data.training.epoch(0), data.validation()):
+        for _ in batches:
             pass
     monkeypatch.undo()
     return set(rows)
@@ -67,8 +75,8 @@ def test_training_and_validation_windows_come_from_different_systems(run):
     data = OperatorData(run, "rugged", 200, SingleProcess(), seed=1)
     split = store.read(layout.store(run), "rugged/sweep/split")
     position = store.read(layout.store(run), "rugged/sweep/position")[..., 0, 0]
-    for part, batches in ((0, data.training), (1, data.validation)):
-        seen = np.unique(np.concatenate([inputs[:, :, 0].ravel() for inputs, _ in batches.epoch(0)]))
+    for part, batches in ((0, data.training.epoch(0)), (1, data.validation())):
+        seen = np.unique(np.concatenate([inputs[:, :, 0].ravel() for inputs, _ in batches]))
         assert np.isin(seen, position[split == part]).all()
         assert not np.isin(seen, np.setdiff1d(position[split != part], position[split == part])).any()
 
@@ -87,3 +95,21 @@ def test_scales_are_those_of_the_training_set(run):
     change = states[:, 10:] - states[:, 8:-2]
     np.testing.assert_allclose(change_mean, change.mean(axis=(0, 1)), rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(change_scale, change.std(axis=(0, 1)), rtol=1e-10)
+
+
+def test_more_ranks_than_blocks_are_refused_on_every_rank(run):
+    class Eleventh(RankOf):
+        def gather(self, values):
+            # As the others see it: ten ranks have a block each, the last one has none.
+            return np.array([[1000, 100]] * 10 + [values.tolist()])
+
+    with pytest.raises(TooFewWindows, match=r"0 windows, less than a batch of 16; 10 blocks .* 11 ranks"):
+        OperatorData(run, "rugged", 200, Eleventh(10, 11), seed=1)
+
+
+def test_a_rank_without_validation_systems_validates_nothing(run):
+    split = store.read(layout.store(run), "rugged/sweep/split")
+    for rank in range(10):
+        data = OperatorData(run, "rugged", 200, WithOthers(rank, 10), seed=1)
+        own = split[rank * 8 : rank * 8 + 8]
+        assert bool(list(data.validation())) == bool((own == 1).any())
