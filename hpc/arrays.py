@@ -26,13 +26,18 @@ def task_from_environment() -> tuple[int, int]:
     return 0, 1
 
 
+def check_task(task: int, tasks: int) -> None:
+    """Raises `BadTask` unless 0 <= task < tasks."""
+    if not 0 <= task < tasks:
+        raise BadTask(task, tasks)
+
+
 def my_items(count: int, task: int, tasks: int) -> list[int]:
     """The items of `task`: every `tasks`-th, so that long and short neighbours are spread evenly.
 
     Raises `BadTask` unless 0 <= task < tasks.
     """
-    if not 0 <= task < tasks:
-        raise BadTask(task, tasks)
+    check_task(task, tasks)
     return list(range(task, count, tasks))
 
 

@@ -71,12 +71,6 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     write_bytes(path, npz(arrays))
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Removes what killed writers left below `folder`. Only for a folder that nobody writes to now."""
-    for leftover in folder.rglob(f".*{TEMPORARY_SUFFIX}"):
-        leftover.unlink(missing_ok=True)
-
-
 def flush(path: Path) -> None:
     """Returns when the file's or folder's content has reached the disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -2,19 +2,13 @@
 
 Mach. Learn.: Sci. Technol. 3, 025002 (2022), sections 3.1 to 3.3:
 
-    δr(t) = Σ_i |r_i(t) - r_i,V(t)| / N        the same with v for velocities; N = 1 in one dimension
+    δr(t) = |r(t) - r_V(t)|        the same with v for velocities
     S = S_T t_V / (S_V t_V + (S_T - S_V) t_R Δ/Δ_R),   S_V = Δ_R (S_R - 1)/Δ       equation 5
 
 Arrays in, arrays out; a frame that is not finite makes the error of that frame not finite, nothing is skipped.
 """
 
 import numpy as np
-
-
-def particle_error(value: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """δ(t) (..., frames) of positions or velocities (..., frames, atoms, dim), in their unit, averaged over atoms."""
-    _same_shape(value, reference)
-    return np.linalg.norm(value - reference, axis=-1).mean(axis=-1)
 
 
 def coordinate_error(value: np.ndarray, reference: np.ndarray) -> np.ndarray:

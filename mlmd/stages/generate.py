@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 
 from hpc import cluster, ledger, provenance, store
-from hpc.arrays import my_items, run_items
+from hpc.arrays import check_task, my_items, run_items
 from hpc.errors import ItemsFailed, ItemsUnfinished, StoreLost, StoreMissing
 from hpc.preempt import StopFlag
 from mlmd import config, datasets
 from mlmd.config import Run
 from mlmd.datasets import windows
-from mlmd.datasets.base import ArraySchema
+from mlmd.datasets.base import ArraySchema, Row
 from mlmd.stages import layout
 from mlmd.stages.progress import progress
 from mlmd.state import NonFiniteState
@@ -36,7 +36,7 @@ def generate(run: Run, command: str, task: int = 0, tasks: int = 1) -> None:
     started = time.time()
     family = datasets.FAMILIES[run.dataset.family]
     items = family.rows(run)
-    my_items(len(items), task, tasks)
+    check_task(task, tasks)
     if tasks == 1:
         cluster.check(run.cluster.kind)
     path = layout.store(run)
@@ -49,9 +49,9 @@ def generate(run: Run, command: str, task: int = 0, tasks: int = 1) -> None:
     if todo:
         log.info("%s: %d of %d items to make", path, len(todo), len(items))
         if tasks > 1:
-            work = functools.partial(make_item, run)
-            mine = [item for item in my_items(len(items), task, tasks) if item in todo]
-            run_items(table, mine, lambda item, _stop: work(item), (ValueError,), command)
+            missing = set(todo)
+            mine = [item for item in my_items(len(items), task, tasks) if item in missing]
+            run_items(table, mine, lambda item, _stop: make_item(run, items[item]), (ValueError,), command)
         else:
             _by_dask(run, table, todo, command)
     _finish(run, table, started, len(todo))
@@ -70,10 +70,9 @@ def require_dataset(run: Run, command: str) -> None:
     store.require_identity(path, identity(run), REMEDY)
 
 
-def make_item(run: Run, item: int) -> dict:
-    """Simulates and writes one item; returns its checksums and moments. Safe to run twice."""
+def make_item(run: Run, row: Row) -> dict:
+    """Simulates and writes one item, a row of the table; returns its checksums and moments. Safe to run twice."""
     family = datasets.FAMILIES[run.dataset.family]
-    row = family.rows(run)[item]
     arrays = family.simulate(run, row)
     start, stop = family.item_slice(run, row)
     checksums = store.write_item(layout.store(run), start, stop, arrays)
@@ -84,7 +83,7 @@ def _make_and_record(run: Run, item: int) -> None:
     """What a worker runs: the record is written where the item was made, so no message can be lost between."""
     table = _worker_ledger(layout.data_ledger(run))
     try:
-        result = make_item(run, item)
+        result = make_item(run, table.items[item])
     except NonFiniteState as error:
         # Not raised: Dask prints a traceback of what is raised, and the cause is in the run file.
         table.fail(item, str(error))

@@ -27,11 +27,10 @@ class OperatorData:
         batch = run.training.batch
         everyone = ranks.gather(np.array([self._windows(newton1d.TRAIN), self._windows(newton1d.VALIDATION)]))
         least, validating = int(everyone[:, 0].min()), int(everyone[:, 1].sum())
-        blocks = -(-len(self._split) // run.dataset.block)
-        if least < batch:
-            raise TooFewWindows(f"training on {system} at {stride} timesteps", least, batch, ranks.size, blocks)
-        if not validating:
-            raise TooFewWindows(f"validation on {system} at {stride} timesteps", 0, batch, ranks.size, blocks)
+        for what, found, needed in (("training", least, batch), ("validation", validating, 1)):
+            if found < needed:
+                told = f"{what} on {system} at {stride} timesteps"
+                raise TooFewWindows(told, found, batch, ranks.size, self._blocks)
         self.training_steps = least // batch
         self.training = self._batches(newton1d.TRAIN)
 
@@ -65,8 +64,12 @@ class OperatorData:
     def _dilation(self) -> int:
         return self._stride // self._run.dataset.stride
 
+    @property
+    def _blocks(self) -> int:
+        return -(-len(self._split) // self._run.dataset.block)
+
     def _shards(self) -> list[int]:
-        return self._ranks.share(range(-(-len(self._split) // self._run.dataset.block)))
+        return self._ranks.share(range(self._blocks))
 
     def _batches(self, part: int) -> windows.WindowBatches:
         settings = self._run.training

@@ -48,7 +48,7 @@ def rollout(run: Run, command: str, task: int = 0, tasks: int = 1) -> None:
     """
     started = time.time()
     # Before anything is written.
-    arrays.my_items(0, task, tasks)
+    arrays.check_task(task, tasks)
     table = open_table(run, command)
     mine = arrays.my_items(len(table.items), task, tasks)
     unfinished = set(table.unfinished())
