@@ -221,7 +221,7 @@ def test_an_item_that_diverges_is_named_and_the_others_are_kept(tmp_path, split)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("mlmd: 1 of 8 items failed (first, item 0: atom 0 of system harmonic/sweep/0")
+    assert last.startswith("mlmd: 1 of 8 items failed (first, item 0: system harmonic/sweep/0: atom 0")
     assert "at step" in last
     assert "`mlmd generate run.yaml` tries the others again" in last
     assert sorted(completed(tmp_path)) == ([1, 2, 3, 4, 5, 6, 7] if not split else [2, 4, 6])

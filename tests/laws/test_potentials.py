@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from mlmd.physics.arithmetic import sine
 from mlmd.physics.potentials import POTENTIALS, DoubleWell, Harmonic, LennardJonesWell, Potential, Result, Rugged
-from mlmd.physics.potentials.one_dimensional import ExternalPotential, sine
+from mlmd.physics.potentials.one_dimensional import ExternalPotential
 from mlmd.state import NonFiniteState
 from tests.helpers import potential_example
 from tests.tolerances import DIFFERENCES, ROUNDING
