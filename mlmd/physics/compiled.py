@@ -17,17 +17,18 @@ import numba
 from numba.core.caching import FunctionCache
 
 
-def compiled(name: str = "") -> Callable[[Callable], Callable]:
+def compiled(name: str = "", *, parallel: bool = False) -> Callable[[Callable], Callable]:
     """Decorator: compiles a function with numba, releases the interpreter lock, and keeps the result on disk.
 
     `name` is needed for a function made inside another one: each such function must have a name of its own in its
-    file. Where no folder can be written (a read-only image without a home), every process compiles for itself.
+    file. `parallel` runs its `numba.prange` loops in numba's threads. Where no folder can be written (a read-only
+    image without a home), every process compiles for itself.
     """
 
     def decorate(function: Callable) -> Callable:
         if name:
             function.__name__ = function.__qualname__ = name
-        dispatcher = numba.njit(function, nogil=True, error_model="numpy")
+        dispatcher = numba.njit(function, nogil=True, error_model="numpy", parallel=parallel)
         try:
             dispatcher._cache = _SourcesCache(function)  # noqa: SLF001  numba has no public way to choose the key
         except RuntimeError as error:

@@ -16,7 +16,8 @@ from typing import ClassVar
 import numpy as np
 
 from mlmd.physics.compiled import compiled
-from mlmd.physics.potentials import POTENTIALS, Potential
+from mlmd.physics.integrators.splitting import Splitting
+from mlmd.physics.potentials import POTENTIALS
 from mlmd.physics.potentials.one_dimensional import ExternalPotential
 from mlmd.state import NonFiniteState
 
@@ -24,35 +25,12 @@ from mlmd.state import NonFiniteState
 LANES = 32
 
 
-class VelocityVerlet:
-    """Eqs. 1 and 2 for any potential, in any dimension, one step at a time."""
+class VelocityVerlet(Splitting):
+    """Eqs. 1 and 2 for any potential, in any dimension."""
 
     order: ClassVar[int] = 2
-    symplectic: ClassVar[bool] = True
-
-    def __init__(self, potential: Potential, timestep: float):
-        self.potential = potential
-        self.timestep = timestep
-
-    def run(
-        self, position: np.ndarray, velocity: np.ndarray, box: np.ndarray | None, steps: int, mass: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Position and velocity (atoms, dim) after `steps` steps; what is given stays as it is.
-
-        `mass` (atoms,); `box` is handed to the potential. Raises NonFiniteState with the atom and the step.
-        """
-        half = 0.5 * self.timestep / np.asarray(mass, dtype=np.float64)[:, None]
-        force = self.potential.compute(position, box).forces
-        for step in range(1, steps + 1):
-            velocity = velocity + half * force
-            position = position + self.timestep * velocity
-            try:
-                force = self.potential.compute(position, box).forces
-            except NonFiniteState as error:
-                raise NonFiniteState(error.system, error.atom, step) from error
-            velocity = velocity + half * force
-            _require_finite(position, velocity, step)
-        return position, velocity
+    kicks = (0.5, 0.5)
+    drifts = (1.0,)
 
 
 def trajectories(
@@ -175,9 +153,3 @@ def _side_by_side(potential: type[ExternalPotential]) -> Callable:
         return -1, 0
 
     return advance
-
-
-def _require_finite(position: np.ndarray, velocity: np.ndarray, step: int) -> None:
-    finite = np.isfinite(position).all(axis=1) & np.isfinite(velocity).all(axis=1)
-    if not finite.all():
-        raise NonFiniteState(None, int(np.flatnonzero(~finite)[0]), step)

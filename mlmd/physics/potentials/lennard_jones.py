@@ -1,0 +1,217 @@
+"""Lennard-Jones atoms in one, two or three dimensions, free or in a periodic box.
+
+    U = Σ_pairs 4 ε ((σ/r)¹² − (σ/r)⁶) + shift        r < cutoff
+
+r distance, ε `epsilon`, σ `sigma`. The shift of a pair is 0 ("none"), 0.0163 ε ("constant": Kadupitiya, Fox, Jadhao,
+Mach. Learn.: Sci. Technol. 3, 025002 (2022), section 3.2, to four digits what "exact" is at 2.5 σ), or what makes the
+energy vanish at the cutoff ("exact"). It moves no force. Without a cutoff every pair counts with its nearest image.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from mlmd.physics import box as boxes
+from mlmd.physics.compiled import compiled
+from mlmd.physics.neighbors import NeighborList, in_threads
+from mlmd.physics.potentials import lennard_jones_kernels as kernels
+from mlmd.physics.potentials.base import Result
+from mlmd.physics.potentials.engine import DirectEngine, Engine, ListEngine, rows
+from mlmd.state import InvalidInput, OverlappingAtoms
+
+CONSTANT_SHIFT = 0.0163
+SHIFTS = ("none", "constant", "exact")
+# Where the three ways through the pairs of one system cross in time, measured in a liquid.
+FEW, SOME = 28, 250
+# Up to so many atoms systems side by side are faster than one after the other.
+SIDE_BY_SIDE = 64
+# Systems in a group side by side: enough to hide latencies, few enough for the nearest cache.
+LANES = 64
+# Thickness of the lists' skin in σ: a thicker one lasts longer and holds more pairs.
+SKIN = 0.4
+# Nearer than this, in σ, the energy is 4·10¹² ε, and all other forces are lost to rounding.
+OVERLAP = 0.1
+
+
+@dataclass(frozen=True)
+class LennardJones:
+    """The pair potential; `cutoff` in units of length, not of σ. Raises InvalidInput for parameters out of range."""
+
+    epsilon: float = 1.0
+    sigma: float = 1.0
+    cutoff: float | None = 2.5
+    shift: str = "none"
+    name: ClassVar[str] = "lennard_jones"
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.epsilon) and np.isfinite(self.sigma) and self.sigma > 0):
+            raise InvalidInput(f"sigma is positive and epsilon a number, not {self.sigma} and {self.epsilon}")
+        if self.cutoff is not None and not 0 < self.cutoff < np.inf:
+            raise InvalidInput(f"cutoff is a positive length, or None for all pairs, not {self.cutoff}")
+        if self.shift not in SHIFTS:
+            raise InvalidInput(f"shift is one of {', '.join(SHIFTS)}, not {self.shift!r}")
+        if self.cutoff is None and self.shift != "none":
+            raise InvalidInput(f"shift {self.shift!r} belongs to a cutoff; without one it is 'none'")
+
+    def compute(
+        self, position: np.ndarray, box: np.ndarray | None = None, species: np.ndarray | None = None
+    ) -> Result:
+        """Energy, forces (atoms, dim), virial (dim, dim) and atom energies (atoms,) at `position` (atoms, dim).
+
+        `box` edges (dim,), infinite where open, or None; `species` is not read: all atoms are of one kind. Raises
+        InvalidInput for a cutoff beyond half the box, OverlappingAtoms, NonFiniteState.
+        """
+        position, lengths = self._checked(position, box)
+        dim = position.shape[1]
+        neighbors, p = self._pairs(position, lengths), self._parameters(lengths)
+        force, virial, energy = np.zeros((3, len(position))), np.zeros((3, 3)), np.zeros(len(position))
+        nearest = _evaluate(rows(position), *neighbors, p, self._offset(), force, virial, energy)
+        self._refuse_overlap(None, nearest)
+        return Result(float(energy.sum()), np.ascontiguousarray(force[:dim].T), virial[:dim, :dim], energy)
+
+    def energies(self, position: np.ndarray, box: np.ndarray | None = None, threads: int = 1) -> np.ndarray:
+        """Potential energies (…) of many configurations `position` (…, atoms, dim) in one box.
+
+        Raises as `compute` does, with the configuration's number.
+        """
+        position, lengths = self._checked(position, box)
+        flat = position.reshape(-1, *position.shape[-2:])
+        energies = np.empty(len(flat))
+        bounds = np.linspace(0, len(flat), threads + 1).astype(int)
+
+        def work(part: int) -> None:
+            for number in range(bounds[part], bounds[part + 1]):
+                pairs, p = self._pairs(flat[number], lengths), self._parameters(lengths)
+                energies[number], *nearest = _energy(rows(flat[number]), *pairs, p, self._offset())
+                self._refuse_overlap(number, nearest)
+
+        in_threads(work, threads)
+        return energies.reshape(position.shape[:-2])
+
+    def engine(
+        self, position: np.ndarray, box: np.ndarray | None, species: np.ndarray | None = None, threads: int = 1
+    ) -> Engine:
+        """What integrators step with, for atoms that start at `position` (atoms, dim). Raises as `compute` does."""
+        self.energies(position, box)
+        position, lengths = self._checked(position, box)
+        atoms, p = len(position), self._parameters(lengths)
+        if atoms <= FEW:
+            return DirectEngine(kernels.few_atoms, (p, np.empty((3, atoms))), self.sigma)
+        if atoms <= SOME or self.cutoff is None:
+            return DirectEngine(kernels.some_atoms, (p, np.empty((9, 2 * atoms))), self.sigma)
+        if threads == 1:
+            return ListEngine(kernels.many_atoms, self._list(lengths), (p,), self.sigma)
+        return ListEngine(kernels.many_atoms_threaded, self._list(lengths, threads), (p, threads), self.sigma)
+
+    def group_engine(self, position: np.ndarray, box: np.ndarray | None) -> Engine | None:
+        """The engine of a group of systems side by side, `position` (systems, atoms, dim); None for larger systems."""
+        self.energies(position, box)
+        position, lengths = self._checked(position, box)
+        systems, atoms, _ = position.shape
+        if atoms > SIDE_BY_SIDE:
+            return None
+        scratch = np.empty((3, atoms, systems)), np.empty((3, systems))
+        return DirectEngine(kernels.side_by_side, (self._parameters(lengths), *scratch), self.sigma)
+
+    @property
+    def group(self) -> int:
+        """Systems that fit side by side."""
+        return LANES
+
+    def _checked(self, position: np.ndarray, box: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        position = boxes.positions(position)
+        lengths = boxes.edges(box, position.shape[-1])
+        if self.cutoff is not None:
+            boxes.require_nearest_image(lengths, self.cutoff)
+        return position, lengths
+
+    def _parameters(self, lengths: np.ndarray) -> kernels.Parameters:
+        return kernels.parameters(self.epsilon, self.sigma, self.cutoff, lengths)
+
+    def _offset(self) -> float:
+        """What is added to the energy of every pair inside the cutoff."""
+        if self.shift == "exact":
+            sixth = (self.sigma / self.cutoff) ** 6
+            return -4.0 * self.epsilon * sixth * (sixth - 1.0)
+        return CONSTANT_SHIFT * self.epsilon if self.shift == "constant" else 0.0
+
+    def _list(self, lengths: np.ndarray, threads: int = 1, skin: float = SKIN) -> NeighborList:
+        around = np.full(3, np.inf)
+        around[: len(lengths)] = lengths
+        return NeighborList(around, self.cutoff, skin * self.sigma, threads)
+
+    def _pairs(self, position: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of neighbours and neighbours as atoms, for larger systems; empty where all pairs are gone through."""
+        if len(position) <= SOME or self.cutoff is None:
+            return np.empty(0, dtype=np.int32), np.empty((0, 0), dtype=np.int32)
+        neighbors = self._list(lengths, skin=0.0).build(rows(position))
+        atom, by_atom = neighbors.owner[neighbors.row], np.argsort(neighbors.owner[neighbors.row])
+        named = np.arange(neighbors.index.shape[1]) < neighbors.count[:, None]
+        index = neighbors.owner[np.where(named, neighbors.index, atom[:, None])]
+        return neighbors.count[by_atom], index[by_atom]
+
+    def _refuse_overlap(self, system: int | None, nearest: tuple[float, int, int]) -> None:
+        distance, first, second = nearest
+        if distance < OVERLAP * self.sigma:
+            raise OverlappingAtoms(system, (first, second), distance)
+
+
+@compiled()
+def _pair(x, i, j, p, offset):
+    """Energy, force over distance and difference vector of one pair, at the nearest image; and distance squared."""
+    ix, iy, iz = p.inverse
+    dx, dy, dz = ix * (x[0, i] - x[0, j]), iy * (x[1, i] - x[1, j]), iz * (x[2, i] - x[2, j])
+    dx, dy, dz = p.edge[0] * (dx - np.rint(dx)), p.edge[1] * (dy - np.rint(dy)), p.edge[2] * (dz - np.rint(dz))
+    r2 = dx * dx + dy * dy + dz * dz
+    if not r2 < p.cutoff2:
+        return 0.0, 0.0, dx, dy, dz, r2
+    s = p.sigma2 / r2
+    sixth = s * s * s
+    energy = p.strength * p.sigma2 / 12.0 * sixth * (sixth - 1.0) + offset
+    return energy, p.strength * s * sixth * (sixth - 0.5), dx, dy, dz, r2
+
+
+@compiled()
+def _partners(i, x, count, index):
+    """How many candidates for a pair with atom i: the later atoms, or its list."""
+    return x.shape[1] - 1 - i if index.shape[0] == 0 else count[i]
+
+
+@compiled()
+def _evaluate(x, count, index, p, offset, force, virial, energy):
+    """Forces (3, n), virial (3, 3) and atom energies (n,), each pair once; returns the nearest distance and pair."""
+    closest, first, second = np.inf, 0, 0
+    for i in range(x.shape[1]):
+        for k in range(_partners(i, x, count, index)):
+            j = i + 1 + k if index.shape[0] == 0 else index[i, k]
+            if j <= i:
+                continue
+            u, over_r, dx, dy, dz, r2 = _pair(x, i, j, p, offset)
+            if r2 < closest:
+                closest, first, second = r2, i, j
+            difference = (dx, dy, dz)
+            energy[i] += 0.5 * u
+            energy[j] += 0.5 * u
+            for a in range(3):
+                force[a, i] += over_r * difference[a]
+                force[a, j] -= over_r * difference[a]
+                for b in range(3):
+                    virial[a, b] += over_r * difference[a] * difference[b]
+    return np.sqrt(closest), first, second
+
+
+@compiled()
+def _energy(x, count, index, p, offset):
+    """Energy, distance of the nearest pair, and that pair."""
+    total, closest, first, second = 0.0, np.inf, 0, 0
+    for i in range(x.shape[1]):
+        for k in range(_partners(i, x, count, index)):
+            j = i + 1 + k if index.shape[0] == 0 else index[i, k]
+            if j <= i:
+                continue
+            u, _, _, _, _, r2 = _pair(x, i, j, p, offset)
+            total += u
+            if r2 < closest:
+                closest, first, second = r2, i, j
+    return total, np.sqrt(closest), first, second
