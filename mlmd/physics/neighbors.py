@@ -52,49 +52,31 @@ class NeighborList:
     def __init__(self, lengths: np.ndarray, cutoff: float, skin: float, threads: int = 1):
         self.lengths = np.asarray(lengths, dtype=np.float64)
         self.reach, self.skin, self.threads = cutoff + skin, skin, threads
-        self._capacity = 2 * LANES
+        self._capacity, self._room = 2 * LANES, 64
 
     def build(self, x: np.ndarray) -> Neighbors:
         """The list of the atoms at `x` (3, n), anywhere in space. Raises InvalidInput where images are too many."""
-        owner, shift = self._entries(x)
-        place = x[:, owner] + shift
+        place, owner, shift = self._entries(x)
         grid = self._grid(place)
         start, order = _sorted_by_cell(place, grid)
-        # Images come after the atoms before sorting, so an entry below n was an atom itself.
-        is_atom = order < x.shape[1]
-        owner = np.append(owner[order], np.int32(0))
-        shift = np.ascontiguousarray(np.concatenate([shift[:, order], np.full((3, 1), FAR)], axis=1))
-        place = np.ascontiguousarray(x[:, owner] + shift)
-        row = np.flatnonzero(is_atom).astype(np.int32)
-        count, index = self._filled(place, row, start, grid)
+        sorted_entries = _in_order(place, owner, shift, order, x.shape[1])
+        count, index = self._filled(sorted_entries[0], sorted_entries[-1], start, grid)
+        place, owner, shift, row = sorted_entries
         return Neighbors(owner, shift, place, row, count, index, x.copy(), (0.5 * self.skin) ** 2)
 
-    def _entries(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Owner and shift of every atom, moved into the box, and of every image in reach of it."""
-        atoms = x.shape[1]
-        owner, shift = np.arange(atoms, dtype=np.int32), np.zeros((3, atoms))
-        for axis in np.flatnonzero(np.isfinite(self.lengths)):
-            edge = self.lengths[axis]
-            shift[axis] = -edge * np.floor(x[axis] / edge)
-        for axis in np.flatnonzero(np.isfinite(self.lengths)):
-            edge = self.lengths[axis]
-            farthest = int(np.ceil(self.reach / edge))
-            if (2 * farthest + 1) * len(owner) > MOST_IMAGES:
+    def _entries(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Place, owner and shift of every atom, moved into the box, and of every image in reach of it."""
+        while True:
+            place, owner, shift = np.empty((3, self._room)), np.empty(self._room, np.int32), np.empty((3, self._room))
+            found = _images(x, self.lengths, self.reach, place, owner, shift)
+            if found <= self._room:
+                return place[:, :found], owner[:found], shift[:, :found]
+            if found > MOST_IMAGES:
                 raise InvalidInput(
-                    f"the cutoff {self.reach - self.skin:g} sees over {MOST_IMAGES} images of atoms in a box with the "
-                    f"edge {edge:g}; use a larger box or a shorter cutoff"
+                    f"the cutoff {self.reach - self.skin:g} sees {found} images of atoms in a box with the edge "
+                    f"{self.lengths.min():g}; use a larger box or a shorter cutoff"
                 )
-            place = x[axis, owner] + shift[axis]
-            owners, shifts = [owner], [shift]
-            for image in [*range(-farthest, 0), *range(1, farthest + 1)]:
-                moved = place + image * edge
-                seen = np.flatnonzero((moved >= -self.reach) & (moved <= edge + self.reach))
-                imaged = shift[:, seen]
-                imaged[axis] += image * edge
-                owners.append(owner[seen])
-                shifts.append(imaged)
-            owner, shift = np.concatenate(owners), np.concatenate(shifts, axis=1)
-        return owner, shift
+            self._room = found + found // 8
 
     def _grid(self, place: np.ndarray) -> "_Grid":
         """Cells of half the reach, the thin ones along the last axis; wider where space is empty."""
@@ -173,6 +155,62 @@ class _Grid(NamedTuple):
 
 
 @compiled()
+def _images(x, lengths, reach, place, owner, shift):
+    """Enters the atoms, moved into the box, then their images axis by axis; returns how many there are.
+
+    Nothing is written beyond the room there is.
+    """
+    atoms, room = x.shape[1], owner.shape[0]
+    for atom in range(min(atoms, room)):
+        owner[atom] = atom
+        for axis in range(3):
+            edge = lengths[axis]
+            shift[axis, atom] = -edge * np.floor(x[axis, atom] / edge) if np.isfinite(edge) else 0.0
+            place[axis, atom] = x[axis, atom] + shift[axis, atom]
+    found = atoms
+    for axis in range(3):
+        edge = lengths[axis]
+        farthest = int(np.ceil(reach / edge)) if np.isfinite(edge) else 0
+        before = found
+        if farthest > 0 and before > room:
+            # They cannot be looked at; at least so many will be needed.
+            return (2 * farthest + 1) * before
+        for image in range(-farthest, farthest + 1):
+            for entry in range(before if image != 0 else 0):
+                moved_to = place[axis, entry] + image * edge
+                if -reach <= moved_to <= edge + reach:
+                    if found < room:
+                        owner[found] = owner[entry]
+                        place[:, found], shift[:, found] = place[:, entry], shift[:, entry]
+                        place[axis, found] = moved_to
+                        shift[axis, found] += image * edge
+                    found += 1
+    return found
+
+
+@compiled()
+def _in_order(place, owner, shift, order, atoms):
+    """Place, owner and shift of the entries in the order of the cells, the dummy last; and the atoms' own entries."""
+    entries = order.shape[0]
+    places, shifts = np.empty((3, entries + 1)), np.empty((3, entries + 1))
+    owners, row = np.empty(entries + 1, np.int32), np.empty(atoms, np.int32)
+    rows = 0
+    for entry in range(entries):
+        old = order[entry]
+        owners[entry] = owner[old]
+        for axis in range(3):
+            places[axis, entry], shifts[axis, entry] = place[axis, old], shift[axis, old]
+        # Images were entered after the atoms.
+        if old < atoms:
+            row[rows] = entry
+            rows += 1
+    owners[entries] = 0
+    for axis in range(3):
+        places[axis, entries] = shifts[axis, entries] = FAR
+    return places, owners, shifts, row
+
+
+@compiled()
 def _sorted_by_cell(place, grid):
     """First entry of each cell (and one beyond the last), and the entries in the order of the cells, stable."""
     entries = place.shape[1]
@@ -199,46 +237,102 @@ def _sorted_by_cell(place, grid):
 def _fill(place, row, start, grid, reach, first, last, count, index):
     """Fills the rows first … last − 1; returns the largest number of entries that a row needs.
 
-    Every entry of the cells in reach is written, and the next one over it unless it counted: no branch to mispredict.
-    That takes one place beyond the last neighbour; a row that needs more than there is room for is left unfinished.
+    Rows of one column of cells that lie within `reach` along it share their candidates, which are gathered once. A row
+    that needs more than there is room for is left unfinished.
     """
-    dummy, room, most = place.shape[1] - 1, index.shape[1], 0
-    ends = np.empty((2, 64), dtype=np.int64)
-    for here in range(first, last):
-        entry = row[here]
-        x, y, z = place[0, entry], place[1, entry], place[2, entry]
-        runs = _runs(x, y, z, reach, start, grid, ends)
-        found = 0
-        for run in range(runs):
-            for other in range(ends[0, run], ends[1, run]):
-                dx, dy, dz = place[0, other] - x, place[1, other] - y, place[2, other] - z
-                index[here, min(found, room - 1)] = other
-                found += 1 if (dx * dx + dy * dy + dz * dz <= reach * reach) & (other != entry) else 0
-        most = max(most, found + 1)
-        filled = padded(found)
-        if found < room:
-            count[here] = found
-            index[here, found:filled] = dummy
+    candidates, near = np.empty((3, 0)), np.empty(0, dtype=np.int32)
+    entries = np.empty(0, dtype=np.int32)
+    most, here = 0, first
+    while here < last:
+        after = _group_end(place, row, grid, reach, here, last)
+        needed = _gather(place, row[here], row[after - 1], start, grid, reach, candidates, entries)
+        if needed > entries.shape[0]:
+            room = needed + needed // 2
+            candidates, near, entries = np.empty((3, room)), np.empty(room, np.int32), np.empty(room, np.int32)
+            continue
+        for member in range(here, after):
+            _measure(place, row[member], candidates, entries, needed, reach, near)
+            most = max(most, _append(entries, near, needed, place.shape[1] - 1, member, count, index) + 1)
+        here = after
     return most
 
 
 @compiled()
-def _runs(x, y, z, reach, start, grid, ends):
-    """Stretches of entries, `ends` (2, …), in the cells that come within `reach` of a point; returns their number."""
-    low, width, cells = grid
-    x, y, z = x - low[0], y - low[1], z - low[2]
-    runs = 0
-    for nx in range(max(int((x - reach) / width[0]), 0), min(int((x + reach) / width[0]), cells[0] - 1) + 1):
-        gap = max(nx * width[0] - x, x - (nx + 1) * width[0], 0.0)
-        left_x = reach * reach - gap * gap
-        for ny in range(max(int((y - reach) / width[1]), 0), min(int((y + reach) / width[1]), cells[1] - 1) + 1):
-            gap = max(ny * width[1] - y, y - (ny + 1) * width[1], 0.0)
-            left = left_x - gap * gap
-            if left > 0.0:
-                # Not less than the last bit: an entry on the sphere must not fall out of its cells.
-                along = np.sqrt(left) + 1e-9 * reach
-                column = (nx * cells[1] + ny) * cells[2]
-                ends[0, runs] = start[column + max(int((z - along) / width[2]), 0)]
-                ends[1, runs] = start[column + min(int((z + along) / width[2]), cells[2] - 1) + 1]
-                runs += 1
-    return runs
+def _cell_along(x, axis, grid):
+    return min(max(int((x - grid.low[axis]) / grid.width[axis]), 0), grid.cells[axis] - 1)
+
+
+@compiled()
+def _group_end(place, row, grid, reach, here, last):
+    """The row after those that lie in the column of cells of row `here`, within `reach` of it along the column."""
+    first = row[here]
+    nx, ny = _cell_along(place[0, first], 0, grid), _cell_along(place[1, first], 1, grid)
+    after = here + 1
+    while after < last:
+        entry = row[after]
+        if _cell_along(place[0, entry], 0, grid) != nx or _cell_along(place[1, entry], 1, grid) != ny:
+            break
+        if place[2, entry] - place[2, first] > reach:
+            break
+        after += 1
+    return after
+
+
+@compiled()
+def _gather(place, lowest, highest, start, grid, reach, candidates, entries):
+    """Copies the entries that may be near to the column's entries `lowest` … `highest`; returns how many there are.
+
+    Nothing is copied beyond the room there is.
+    """
+    nx, ny = _cell_along(place[0, lowest], 0, grid), _cell_along(place[1, lowest], 1, grid)
+    # Entries are sorted along the column but for those of one cell.
+    low, high = place[2, lowest] - grid.width[2], place[2, highest] + grid.width[2]
+    span_x, span_y = int(np.ceil(reach / grid.width[0])), int(np.ceil(reach / grid.width[1]))
+    room, found = entries.shape[0], 0
+    for mx in range(max(nx - span_x, 0), min(nx + span_x, grid.cells[0] - 1) + 1):
+        gap_x = max(abs(mx - nx) - 1, 0) * grid.width[0]
+        for my in range(max(ny - span_y, 0), min(ny + span_y, grid.cells[1] - 1) + 1):
+            gap_y = max(abs(my - ny) - 1, 0) * grid.width[1]
+            left = reach * reach - gap_x * gap_x - gap_y * gap_y
+            if left < 0.0:
+                continue
+            along = np.sqrt(left)
+            column = (mx * grid.cells[1] + my) * grid.cells[2]
+            begin = start[column + _cell_along(low - along, 2, grid)]
+            end = start[column + _cell_along(high + along, 2, grid) + 1]
+            for entry in range(begin, min(end, begin + room - found)):
+                at = found + entry - begin
+                entries[at] = entry
+                candidates[0, at] = place[0, entry]
+                candidates[1, at] = place[1, entry]
+                candidates[2, at] = place[2, entry]
+            found += end - begin
+    return found
+
+
+@compiled()
+def _measure(place, entry, candidates, entries, needed, reach, near):
+    """Marks with 1 the candidates within `reach` of an entry, itself left out."""
+    x, y, z = place[0, entry], place[1, entry], place[2, entry]
+    px, py, pz = candidates[0], candidates[1], candidates[2]
+    for k in range(needed):
+        dx, dy, dz = px[k] - x, py[k] - y, pz[k] - z
+        inside = (dx * dx + dy * dy + dz * dz <= reach * reach) & (entries[k] != entry)
+        near[k] = 1 if inside else 0
+
+
+@compiled()
+def _append(entries, near, needed, dummy, member, count, index):
+    """Writes the marked candidates into row `member` and fills it up; returns their number.
+
+    Every candidate is written, and the next one over it unless it counted: no branch to mispredict.
+    """
+    row, found = index[member], 0
+    last = row.shape[0] - 1
+    for k in range(needed):
+        row[min(found, last)] = entries[k]
+        found += near[k]
+    if found <= last:
+        count[member] = found
+        row[found : padded(found)] = dummy
+    return found
