@@ -2,7 +2,8 @@
 
 Every atom within reach of a periodic face is entered once more for each of its images that can be seen from the box,
 so that no distance needs a nearest image, and a cutoff longer than half the box (or the whole of it) counts several
-images of one atom. Entries are sorted by cells of half the reach, neighbours along the last axis being contiguous.
+images of one atom. Entries are sorted by columns of cells, thin ones along the last axis, so that what may be near is
+a few stretches of the table.
 A list holds for as long as no atom has moved by more than half the skin since it was made (Verlet 1967).
 
 Positions here are (3, n), one contiguous row a coordinate; missing dimensions are zero and open.
@@ -79,10 +80,10 @@ class NeighborList:
             self._room = found + found // 8
 
     def _grid(self, place: np.ndarray) -> "_Grid":
-        """Cells of half the reach, the thin ones along the last axis; wider where space is empty."""
+        """Columns as wide as the reach, of thin cells; wider ones where space is empty."""
         low, high = place.min(axis=1), place.max(axis=1)
         span = high - low
-        width = self.reach * np.array([0.5, 0.5, 0.125])
+        width = self.reach * np.array([1.0, 1.0, 0.125])
         while np.prod(span / width + 1.0) > MOST_CELLS_PER_ENTRY * place.shape[1] + 64.0:
             width *= 1.26
         cells = (span / width).astype(np.int64) + 1
@@ -237,7 +238,7 @@ def _sorted_by_cell(place, grid):
 def _fill(place, row, start, grid, reach, first, last, count, index):
     """Fills the rows first … last − 1; returns the largest number of entries that a row needs.
 
-    Rows of one column of cells that lie within `reach` along it share their candidates, which are gathered once. A row
+    Rows of one column of cells that lie within half of `reach` along it share their candidates, which are gathered once. A row
     that needs more than there is room for is left unfinished.
     """
     candidates, near = np.empty((3, 0)), np.empty(0, dtype=np.int32)
@@ -264,7 +265,7 @@ def _cell_along(x, axis, grid):
 
 @compiled()
 def _group_end(place, row, grid, reach, here, last):
-    """The row after those that lie in the column of cells of row `here`, within `reach` of it along the column."""
+    """The row after those that lie in the column of cells of row `here`, within half of `reach` along it."""
     first = row[here]
     nx, ny = _cell_along(place[0, first], 0, grid), _cell_along(place[1, first], 1, grid)
     after = here + 1
@@ -272,7 +273,7 @@ def _group_end(place, row, grid, reach, here, last):
         entry = row[after]
         if _cell_along(place[0, entry], 0, grid) != nx or _cell_along(place[1, entry], 1, grid) != ny:
             break
-        if place[2, entry] - place[2, first] > reach:
+        if place[2, entry] - place[2, first] > 0.5 * reach:
             break
         after += 1
     return after

@@ -54,9 +54,7 @@ class LennardJones:
         if self.cutoff is None and self.shift != "none":
             raise InvalidInput(f"shift {self.shift!r} belongs to a cutoff; without one it is 'none'")
 
-    def compute(
-        self, position: np.ndarray, box: np.ndarray | None = None, species: np.ndarray | None = None
-    ) -> Result:
+    def compute(self, position: np.ndarray, box: np.ndarray | None = None, species: np.ndarray | None = None) -> Result:
         """Energy, forces (atoms, dim), virial (dim, dim) and atom energies (atoms,) at `position` (atoms, dim).
 
         `box` edges (dim,), infinite where open, or None; `species` is not read: all atoms are of one kind. Raises
@@ -66,7 +64,7 @@ class LennardJones:
         dim = position.shape[1]
         neighbors, p = self._pairs(position, lengths), self._parameters(lengths)
         force, virial, energy = np.zeros((3, len(position))), np.zeros((3, 3)), np.zeros(len(position))
-        nearest = _evaluate(rows(position), *neighbors, p, self._offset(), force, virial, energy)
+        nearest = _evaluate(rows(position), *neighbors, p, self.offset, force, virial, energy)
         self._refuse_overlap(None, nearest)
         return Result(float(energy.sum()), np.ascontiguousarray(force[:dim].T), virial[:dim, :dim], energy)
 
@@ -83,7 +81,7 @@ class LennardJones:
         def work(part: int) -> None:
             for number in range(bounds[part], bounds[part + 1]):
                 pairs, p = self._pairs(flat[number], lengths), self._parameters(lengths)
-                energies[number], *nearest = _energy(rows(flat[number]), *pairs, p, self._offset())
+                energies[number], *nearest = _energy(rows(flat[number]), *pairs, p, self.offset)
                 self._refuse_overlap(number, nearest)
 
         in_threads(work, threads)
@@ -129,7 +127,8 @@ class LennardJones:
     def _parameters(self, lengths: np.ndarray) -> kernels.Parameters:
         return kernels.parameters(self.epsilon, self.sigma, self.cutoff, lengths)
 
-    def _offset(self) -> float:
+    @property
+    def offset(self) -> float:
         """What is added to the energy of every pair inside the cutoff."""
         if self.shift == "exact":
             sixth = (self.sigma / self.cutoff) ** 6
@@ -160,16 +159,10 @@ class LennardJones:
 @compiled()
 def _pair(x, i, j, p, offset):
     """Energy, force over distance and difference vector of one pair, at the nearest image; and distance squared."""
-    ix, iy, iz = p.inverse
-    dx, dy, dz = ix * (x[0, i] - x[0, j]), iy * (x[1, i] - x[1, j]), iz * (x[2, i] - x[2, j])
-    dx, dy, dz = p.edge[0] * (dx - np.rint(dx)), p.edge[1] * (dy - np.rint(dy)), p.edge[2] * (dz - np.rint(dz))
+    dx, dy, dz = kernels.nearest_vector(x[0, i] - x[0, j], x[1, i] - x[1, j], x[2, i] - x[2, j], p)
     r2 = dx * dx + dy * dy + dz * dz
-    if not r2 < p.cutoff2:
-        return 0.0, 0.0, dx, dy, dz, r2
-    s = p.sigma2 / r2
-    sixth = s * s * s
-    energy = p.strength * p.sigma2 / 12.0 * sixth * (sixth - 1.0) + offset
-    return energy, p.strength * s * sixth * (sixth - 0.5), dx, dy, dz, r2
+    over_r = kernels.force_over_distance(r2, p.sigma2, p.cutoff2, p.strength)
+    return kernels.pair_energy(r2, p, offset), over_r, dx, dy, dz, r2
 
 
 @compiled()

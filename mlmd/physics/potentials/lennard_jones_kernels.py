@@ -37,7 +37,23 @@ def parameters(epsilon: float, sigma: float, cutoff: float | None, lengths: np.n
 
 
 @compiled()
-def _over_r(r2, sigma2, cutoff2, strength):
+def nearest_vector(x, y, z, p):
+    """The difference vector (x, y, z) at its nearest image."""
+    dx, dy, dz = p.inverse[0] * x, p.inverse[1] * y, p.inverse[2] * z
+    return p.edge[0] * (dx - np.rint(dx)), p.edge[1] * (dy - np.rint(dy)), p.edge[2] * (dz - np.rint(dz))
+
+
+@compiled()
+def pair_energy(r2, p, offset):
+    """Energy of a pair at the square of its distance; `offset` is its shift inside the cutoff."""
+    s = p.sigma2 / r2
+    sixth = s * s * s
+    energy = p.strength * p.sigma2 / 12.0 * sixth * (sixth - 1.0) + offset
+    return energy if r2 < p.cutoff2 else 0.0
+
+
+@compiled()
+def force_over_distance(r2, sigma2, cutoff2, strength):
     """Force over distance at the square of the distance."""
     s = sigma2 / r2
     sixth = s * s * s
@@ -62,7 +78,7 @@ def few_atoms(x, force, data):
             dz = p.edge[2] * (dz - np.rint(dz))
             r2 = dx * dx + dy * dy + dz * dz
             # An atom is nowhere near itself.
-            over_r = _over_r(r2 if i != j else 1e60, p.sigma2, p.cutoff2, p.strength)
+            over_r = force_over_distance(r2 if i != j else 1e60, p.sigma2, p.cutoff2, p.strength)
             force[0, i] += over_r * dx
             force[1, i] += over_r * dy
             force[2, i] += over_r * dz
@@ -91,7 +107,7 @@ def some_atoms(x, force, data):
             dx = p.edge[0] * (dx - np.rint(dx))
             dy = p.edge[1] * (dy - np.rint(dy))
             dz = p.edge[2] * (dz - np.rint(dz))
-            over_r = _over_r(dx * dx + dy * dy + dz * dz, p.sigma2, p.cutoff2, p.strength)
+            over_r = force_over_distance(dx * dx + dy * dy + dz * dz, p.sigma2, p.cutoff2, p.strength)
             fx, fy, fz = over_r * dx, over_r * dy, over_r * dz
             action_x[i] += fx
             action_y[i] += fy
@@ -127,7 +143,7 @@ def side_by_side(x, force, data):
                 dx = p.edge[0] * (dx - np.rint(dx))
                 dy = p.edge[1] * (dy - np.rint(dy))
                 dz = p.edge[2] * (dz - np.rint(dz))
-                over_r = _over_r(dx * dx + dy * dy + dz * dz, p.sigma2, p.cutoff2, p.strength)
+                over_r = force_over_distance(dx * dx + dy * dy + dz * dz, p.sigma2, p.cutoff2, p.strength)
                 fx, fy, fz = over_r * dx, over_r * dy, over_r * dz
                 acting_x[lane] += fx
                 acting_y[lane] += fy
@@ -182,7 +198,7 @@ def _listed(place, owner, row, count, index, sigma2, cutoff2, strength, first, l
             fx[k], fy[k], fz[k] = px[other], py[other], pz[other]
         for k in range(filled):
             dx, dy, dz = x - fx[k], y - fy[k], z - fz[k]
-            over_r = _over_r(dx * dx + dy * dy + dz * dz, sigma2, cutoff2, strength)
+            over_r = force_over_distance(dx * dx + dy * dy + dz * dz, sigma2, cutoff2, strength)
             fx[k], fy[k], fz[k] = over_r * dx, over_r * dy, over_r * dz
         atom = owner[entry]
         _fold(fx, fy, fz, filled)
