@@ -8,7 +8,7 @@ setup(
     description="Learning and accelerating the dynamics of atoms and spins, as batch jobs",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["hpc", "hpc.*", "mlmd", "mlmd.*"]),
-    package_data={"mlmd": ["analysis/published/*.json", "stages/*.html"]},
+    package_data={"mlmd": ["analysis/published/*.json", "physics/potentials/parameters/*", "stages/*.html"]},
     install_requires=[
         "click",
         "dask",

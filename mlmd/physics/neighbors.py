@@ -238,8 +238,8 @@ def _sorted_by_cell(place, grid):
 def _fill(place, row, start, grid, reach, first, last, count, index):
     """Fills the rows first … last − 1; returns the largest number of entries that a row needs.
 
-    Rows of one column of cells that lie within half of `reach` along it share their candidates, which are gathered once. A row
-    that needs more than there is room for is left unfinished.
+    Rows of one column of cells that lie within half of `reach` along it share their candidates, which are gathered
+    once. A row that needs more than there is room for is left unfinished.
     """
     candidates, near = np.empty((3, 0)), np.empty(0, dtype=np.int32)
     entries = np.empty(0, dtype=np.int32)

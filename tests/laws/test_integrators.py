@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 
 from mlmd.physics.integrators import INTEGRATORS, trajectories
-from mlmd.physics.potentials import POTENTIALS
-from mlmd.physics.potentials.one_dimensional import ExternalPotential, evaluate
-from tests.helpers import potential_example
+from mlmd.physics.potentials import LINES
+from mlmd.physics.potentials.one_dimensional import evaluate
+from tests.helpers import line_example
 from tests.tolerances import MANY_STEPS, ORDER, TRAJECTORY_DIFFERENCES
 
-LINES = [name for name, kind in POTENTIALS.items() if issubclass(kind, ExternalPotential)]
 MASS = 2.0
 # A start at rest in each potential from which the particle moves through its features.
 START = {"harmonic": -2.0, "double_well": 1.8, "lennard_jones": 1.5, "rugged": -5.2}
@@ -25,7 +24,7 @@ def general(integrator):
     """A propagator by the general step: (system, x, v, timestep, steps) -> (x, v), numbers."""
 
     def propagate(system, x, v, timestep, steps):
-        stepper = integrator(potential_example(system).potential, timestep)
+        stepper = integrator(line_example(system).potential, timestep)
         position, velocity = stepper.run(np.array([[x]]), np.array([[v]]), None, steps, np.array([MASS]))
         return position[0, 0], velocity[0, 0]
 
@@ -33,7 +32,7 @@ def general(integrator):
 
 
 def compiled_verlet(system, x, v, timestep, steps):
-    k = potential_example(system).potential.stiffness
+    k = line_example(system).potential.stiffness
     one = [np.array([value]) for value in (MASS, k, x, v)]
     positions, velocities = trajectories(system, *one, timestep, steps, steps)
     return positions[0, -1], velocities[0, -1]
@@ -88,7 +87,7 @@ def is_reversible(propagate, system):
 
 
 def follows_the_harmonic_solution(propagate, order):
-    k = potential_example("harmonic").potential.stiffness
+    k = line_example("harmonic").potential.stiffness
     omega, time = np.sqrt(k / MASS), 2.0
     x, v = propagate("harmonic", -2.0, 0.5, time / 2000, 2000)
     exact_x = -2.0 * np.cos(omega * time) + 0.5 / omega * np.sin(omega * time)
@@ -146,7 +145,7 @@ def test_phase_area(name, system):
 
 @pytest.mark.parametrize("system", LINES)
 def test_energy_over_a_million_steps(system):
-    potential = potential_example(system).potential
+    potential = line_example(system).potential
     k, one = np.array([potential.stiffness]), np.array([MASS])
     start = np.array([START[system]])
     position, velocity = trajectories(system, one, k, start, np.zeros(1), TIMESTEP, 1_000_000, 37)

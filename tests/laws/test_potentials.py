@@ -1,21 +1,24 @@
 """Laws of every registered potential, and the published values of the four on a line."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 from mlmd.physics.arithmetic import sine
-from mlmd.physics.potentials import POTENTIALS, DoubleWell, Harmonic, LennardJonesWell, Potential, Result, Rugged
-from mlmd.physics.potentials.one_dimensional import ExternalPotential
+from mlmd.physics.potentials import LINES, POTENTIALS, DoubleWell, Harmonic, LennardJonesWell, Potential, Result, Rugged
 from mlmd.state import NonFiniteState
-from tests.helpers import potential_example
+from tests.helpers import line_example, potential_example
 from tests.tolerances import DIFFERENCES, ROUNDING
 
 # Sixth-order central difference: weights of f(x + j h) for j = 1, 2, 3.
 WEIGHTS = (3 / 4, -3 / 20, 1 / 60)
 SPACING = 1e-3
+EXAMPLES = [
+    *(pytest.param(line_example, name, id=f"{name} on a line") for name in LINES),
+    *(pytest.param(potential_example, name, id=name) for name in POTENTIALS),
+]
 
 
 @dataclass
@@ -29,39 +32,38 @@ class ForceFlipped:
         return result._replace(forces=-result.forces)
 
 
-def force_is_minus_gradient(potential, positions):
-    for position in positions:
-        forces = potential.compute(position).forces
+def force_is_minus_gradient(example):
+    for position in example.positions:
+        forces = example.compute(position).forces
         gradient = np.zeros_like(position)
         for index in np.ndindex(position.shape):
             for j, weight in enumerate(WEIGHTS, start=1):
                 shift = np.zeros_like(position)
                 shift[index] = j * SPACING
-                ahead, behind = potential.compute(position + shift).energy, potential.compute(position - shift).energy
+                ahead, behind = example.compute(position + shift).energy, example.compute(position - shift).energy
                 gradient[index] += weight * (ahead - behind) / SPACING
-        scale = max(1.0, np.abs(forces).max(), abs(potential.compute(position).energy))
+        scale = max(1.0, np.abs(forces).max(), abs(example.compute(position).energy))
         assert np.abs(forces + gradient).max() <= DIFFERENCES * scale
 
 
-@pytest.mark.parametrize("name", POTENTIALS)
-def test_force_is_minus_gradient(name):
-    example = potential_example(name)
-    force_is_minus_gradient(example.potential, example.positions)
+@pytest.mark.parametrize(("example_of", "name"), EXAMPLES)
+def test_force_is_minus_gradient(example_of, name):
+    force_is_minus_gradient(example_of(name))
 
 
-@pytest.mark.parametrize("name", POTENTIALS)
-def test_flipped_force_is_noticed(name):
-    example = potential_example(name)
+@pytest.mark.parametrize(("example_of", "name"), EXAMPLES)
+def test_flipped_force_is_noticed(example_of, name):
+    example = example_of(name)
     with pytest.raises(AssertionError):
-        force_is_minus_gradient(ForceFlipped(example.potential), example.positions)
+        force_is_minus_gradient(replace(example, potential=ForceFlipped(example.potential)))
 
 
-@pytest.mark.parametrize("name", POTENTIALS)
-def test_result_fits_together(name):
-    example = potential_example(name)
+@pytest.mark.parametrize(("example_of", "name"), EXAMPLES)
+def test_result_fits_together(example_of, name):
+    example = example_of(name)
     for position in example.positions:
         before = position.copy()
-        result = example.potential.compute(position)
+        result = example.compute(position)
         atoms, dim = position.shape
         assert isinstance(result, Result)
         assert result.forces.shape == (atoms, dim)
@@ -84,7 +86,7 @@ def published(name, x, k):
 
 @pytest.mark.parametrize("name", ["harmonic", "double_well", "lennard_jones", "rugged"])
 def test_energy_and_force_of_the_printed_formula(name):
-    example = potential_example(name)
+    example = line_example(name)
     stiffness = example.potential.stiffness
     for position in example.positions:
         result = example.potential.compute(position)
@@ -155,6 +157,5 @@ def test_sine_agrees_with_the_mathematical_library():
 
 
 def test_all_registered_lines_have_a_name_equal_to_their_key():
-    for name, kind in POTENTIALS.items():
-        if issubclass(kind, ExternalPotential):
-            assert kind.name == name
+    for name, kind in LINES.items():
+        assert kind.name == name

@@ -7,10 +7,7 @@ from mlmd.physics.integrators import VelocityVerlet
 from mlmd.physics.potentials import LennardJones, lennard_jones
 from mlmd.physics.potentials.engine import rows
 from mlmd.state import InvalidInput, NonFiniteState, OverlappingAtoms
-from tests.tolerances import EXACT, MANY_STEPS, ROUNDING
-
-# Sums of up to hundreds of pairs whose terms cancel.
-SUMS = 100 * ROUNDING
+from tests.tolerances import EXACT, MANY_STEPS, SUMS
 
 
 def gas(atoms, dim, edge, seed=3, nearest=0.9):

@@ -17,7 +17,7 @@ import numpy as np
 
 from mlmd.physics.compiled import compiled
 from mlmd.physics.integrators.splitting import Splitting
-from mlmd.physics.potentials import POTENTIALS
+from mlmd.physics.potentials import LINES
 from mlmd.physics.potentials.one_dimensional import ExternalPotential
 from mlmd.state import NonFiniteState
 
@@ -50,10 +50,9 @@ def trajectories(
     bits depend on its own row alone. Raises NonFiniteState with the system's row and the step; ValueError for an
     unknown system or arrays that do not fit together.
     """
-    potential = POTENTIALS.get(system)
-    if potential is None or not issubclass(potential, ExternalPotential):
-        known = ", ".join(name for name, kind in POTENTIALS.items() if issubclass(kind, ExternalPotential))
-        raise ValueError(f"system {system!r} has no potential on a line; there are: {known}")
+    potential = LINES.get(system)
+    if potential is None:
+        raise ValueError(f"system {system!r} has no potential on a line; there are: {', '.join(LINES)}")
     if stride < 1 or steps < 0:
         raise ValueError(f"stride is at least 1 and steps at least 0, not {stride} and {steps}")
     mass, stiffness, position, velocity = (
