@@ -1,6 +1,8 @@
 """Every array of every store, named once: axes, type, unit, meaning.
 
-`unit` is a kind of quantity; `mlmd.units.UNITS` says what 1 of it means. Axes: system, frame, atom, dim.
+`unit` is a kind of quantity; `mlmd.units.UNITS` says what 1 of it means in a store's unit system. Axes: system (a
+trajectory), frame, atom, dim; on a lattice of spins x, y, z and component. What belongs to a step between two frames
+has the axis step: step i leads from frame i to frame i + 1.
 """
 
 from collections.abc import Mapping
@@ -19,15 +21,36 @@ class Field:
     meaning: str
 
 
+_ATOMS = ("system", "frame", "atom", "dim")
 _ALL = (
-    Field("position", ("system", "frame", "atom", "dim"), "float64", "length", "positions at the stored frames"),
-    Field("velocity", ("system", "frame", "atom", "dim"), "float64", "velocity", "velocities at the stored frames"),
+    Field("position", _ATOMS, "float64", "length", "positions at the stored frames"),
+    Field("velocity", _ATOMS, "float64", "velocity", "velocities at the stored frames"),
+    Field("force", _ATOMS, "float64", "force", "forces at the stored frames"),
     Field("energy", ("system", "frame"), "float64", "energy", "total energy, kinetic and potential"),
+    Field("potential_energy", ("system", "frame"), "float64", "energy", "potential energy"),
+    Field(
+        "atom_energy", ("system", "frame", "atom"), "float64", "energy", "share of each atom in the potential energy"
+    ),
+    Field("virial", ("system", "frame", "dim", "dim"), "float64", "energy", "Σ r⊗f, without the kinetic part"),
     Field("time", ("frame",), "float64", "time", "time of a stored frame; the first is 0"),
+    Field("box", ("system", "dim"), "float64", "length", "edges of the periodic box"),
+    Field("species", ("system", "atom"), "int8", "none", "species of each atom, counted from 1"),
+    Field("temperature", ("system",), "float64", "temperature", "temperature that the system was prepared at"),
+    Field("density", ("system",), "float64", "density", "density of the system"),
+    Field("epsilon", ("system",), "float64", "energy", "depth of the Lennard-Jones potential"),
+    Field("state", ("system",), "int16", "none", "place in the run file's list of states, counted from 0"),
     Field("mass", ("system",), "float64", "mass", "mass of the particle"),
     Field("stiffness", ("system",), "float64", "stiffness", "spring constant k of eq. 6; nan where there is none"),
     Field("initial_position", ("system",), "float64", "length", "position at time 0, where the particle rests"),
     Field("inside", ("system",), "bool", "none", "every parameter lies within the range of the sweep"),
     Field("split", ("system",), "int8", "none", "0: trained on, 1: validation"),
+    Field("spin", ("system", "frame", "x", "y", "z", "component"), "float64", "none", "spins at the stored frames"),
+    Field(
+        "coarse_spin",
+        ("system", "step", "x", "y", "z", "component"),
+        "float64",
+        "none",
+        "spins at the end of a step, by one coarse timestep from its start",
+    ),
 )
 FIELDS: Mapping[str, Field] = MappingProxyType({field.name: field for field in _ALL})

@@ -54,7 +54,7 @@ def test_help_and_version_need_nothing_heavy(words):
 
 
 def test_what_is_loaded_would_be_seen():
-    code = "import mlmd.stages.generate, sys; print(sorted(set(sys.modules) & {'zarr', 'numba'}))"
+    code = "import mlmd.stages.rollout, sys; print(sorted(set(sys.modules) & {'zarr', 'numba'}))"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['numba', 'zarr']"
 
@@ -136,6 +136,8 @@ def test_the_job_scripts_and_the_program_agree_on_the_status_that_asks_for_a_req
 def test_doctor_lists_every_key_of_a_run_file():
     done = mlmd(["doctor", "--keys"], CHECKOUT)
     assert done.returncode == 0
-    keys = [line.split()[0] for line in done.stdout.splitlines()]
-    assert {"name", "out", "dataset.stride", "cluster.kind", "training.learning_rate", "rollout.tasks"} <= set(keys)
+    # A key is followed by two blanks or more; those of a dataset have their family in brackets.
+    keys = [line.split("  ")[0] for line in done.stdout.splitlines()]
+    assert {"name", "out", "dataset.family", "cluster.kind", "training.learning_rate", "rollout.tasks"} <= set(keys)
+    assert {"dataset.stride (newton1d)", "dataset.temperatures (spins)", "dataset.temperatures (lj2d)"} <= set(keys)
     assert len(keys) == len(set(keys))

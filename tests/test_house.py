@@ -27,7 +27,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "mlmd.fields": (set(), EVERYWHERE),
     "mlmd.units": (set(), EVERYWHERE),
     "mlmd.state": (set(), EVERYWHERE),
-    "mlmd.config": (set(), {"pydantic", "yaml"}),
+    "mlmd.config": ({"mlmd.config"}, {"pydantic", "pydantic_core", "yaml"}),
     # layer 1
     "hpc": ({"hpc"}, EVERYWHERE | NETWORK_AND_FILES),
     "hpc.ranks": ({"hpc"}, EVERYWHERE | NETWORK_AND_FILES | {"tensorflow"}),
@@ -221,6 +221,8 @@ def test_the_source_is_found():
         ("imports", "hpc.schedulers.slurm", "import importlib\nimportlib.import_module('mlmd.config')"),
         ("imports", "mlmd.models", "import importlib\nA = {'a': 'hpc.store'}\nimportlib.import_module(A['a'])"),
         ("imports", "mlmd.fields", "from hpc import errors"),
+        ("imports", "mlmd.config.checks", "from mlmd import physics"),
+        ("imports", "mlmd.config.checks", "import numpy"),
         ("imports", "mlmd.physics.box", "import hpc"),
         ("imports", "mlmd.physics.box", "from mlmd import config"),
         ("imports", "mlmd.physics.box", "from mlmd.models import lstm_operator"),
@@ -290,7 +292,10 @@ def test_nothing_unexpected_stands_at_the_top():
 
 
 TEXT = {".py", ".md", ".sh", ".slurm", ".yaml", ".yml", ".toml", ".txt", ".html", ".json", ".def", ".cfg", ".csv", ""}
-PASSED_OVER = {".git", ".venv", "runs", "build", "mlmd.egg-info", ".ruff_cache", ".pytest_cache", ".benchmarks"}
+PASSED_OVER = {
+    *(".git", ".venv", ".venv-lammps", "runs", "build", "mlmd.egg-info"),
+    *(".ruff_cache", ".pytest_cache", ".benchmarks"),
+}
 # Put together here, so that this file does not hold them.
 WORDS_FROM_ELSEWHERE = [
     "/wo" + "rk/",

@@ -39,4 +39,4 @@ SUMS = 1e-11
 LABEL_ENERGY = 1e-4
 # Total energy along velocity Verlet at a timestep of 0.001, over the mean kinetic energy: it swings by 2e-4 in hot
 # few-body systems and by 5e-4 in a liquid of 16 atoms, in whose box pairs end before their force does.
-VERLET_SWING = 2e-3
+VERLET_SWING = 1e-3

@@ -19,15 +19,13 @@ import numpy as np
 
 from mlmd.config import ConfigError
 from mlmd.datasets import windows
-from mlmd.datasets.base import ArraySchema, Row
+from mlmd.datasets.base import TRAIN, ArraySchema, Row, placed, split, stream
 from mlmd.fields import FIELDS
 from mlmd.physics.integrators.verlet import trajectories
-from mlmd.physics.potentials import POTENTIALS
+from mlmd.physics.potentials import LINES
 from mlmd.physics.potentials.one_dimensional import evaluate
-from mlmd.state import NonFiniteState
 
 PARTS = ("sweep", "test")
-TRAIN, VALIDATION = 0, 1
 
 Ranges = tuple[tuple[float, float], ...]
 
@@ -131,6 +129,11 @@ def schema(config: Any) -> dict[str, ArraySchema]:
     return found
 
 
+def attributes(config: Any) -> dict[str, Any]:
+    """Nothing: a store of this family is in reduced units, and was before stores named theirs."""
+    return {}
+
+
 def item_slice(config: Any, row: Row) -> tuple[int, int]:
     """First system of the item and the one after its last."""
     return row["start"], row["stop"]
@@ -143,27 +146,25 @@ def simulate(config: Any, row: Row) -> dict[str, np.ndarray]:
     arrays = {name: values[chosen] for name, values in parameters(config, system, part).items()}
     mass, stiffness, start = arrays["mass"], arrays["stiffness"], arrays["initial_position"]
     steps = _steps(config, part)
-    try:
+    with placed(f"{system}/{part}", row["start"]):
         position, velocity = trajectories(
             system, mass, stiffness, start, np.zeros_like(start), config.dataset.timestep, steps, config.dataset.stride
         )
-    except NonFiniteState as error:
-        where = f"{system}/{part}/{row['start'] + error.system}"
-        raise NonFiniteState(where, error.atom, error.step) from error
-    potential_energy, _ = evaluate(POTENTIALS[system], position, stiffness)
+    potential_energy, _ = evaluate(LINES[system], position, stiffness)
     arrays["energy"] = 0.5 * mass[:, None] * velocity**2 + potential_energy
     arrays["position"] = position[:, :, None, None]
     arrays["velocity"] = velocity[:, :, None, None]
     return {f"{system}/{part}/{name}": arrays[name] for name in _names(part)}
 
 
-def moments(row: Row, arrays: Mapping[str, np.ndarray]) -> windows.Moments | None:
-    """Moments of (x, v) over the block's training systems; None for a block of the test part."""
+def moments(config: Any, row: Row, arrays: Mapping[str, np.ndarray]) -> dict[str, windows.Moments]:
+    """Moments of (x, v) over the block's training systems, by the system's name; empty for a block of the test part."""
     if row["part"] == "test":
-        return None
+        return {}
     place = f"{row['system']}/{row['part']}"
     trained = arrays[f"{place}/split"] == TRAIN
-    return windows.moments(windows.features(arrays[f"{place}/position"][trained], arrays[f"{place}/velocity"][trained]))
+    features = windows.features(arrays[f"{place}/position"][trained], arrays[f"{place}/velocity"][trained])
+    return {row["system"]: windows.moments(features)}
 
 
 def frames(config: Any, part: str) -> int:
@@ -192,10 +193,12 @@ def _sweep_parameters(config: Any, system: str) -> dict[str, np.ndarray]:
     axes = np.meshgrid(sweep.position, sweep.mass, sweep.stiffness or (_NO_STIFFNESS,), indexing="ij")
     start, mass, stiffness = (axis.ravel() for axis in axes)
     kept = _kept(config, system, len(mass))
-    split = np.full(len(kept), VALIDATION, dtype=np.int8)
-    trained = _trained(config, len(kept))
-    split[_stream(config.seed, system, _SPLIT).permutation(len(kept))[:trained]] = TRAIN
-    return {"mass": mass[kept], "stiffness": stiffness[kept], "initial_position": start[kept], "split": split}
+    return {
+        "mass": mass[kept],
+        "stiffness": stiffness[kept],
+        "initial_position": start[kept],
+        "split": split(_stream(config.seed, system, _SPLIT), len(kept), _trained(config, len(kept))),
+    }
 
 
 def _kept(config: Any, system: str, total: int) -> np.ndarray:
@@ -228,8 +231,7 @@ def _draw(random: np.random.Generator, intervals: Ranges) -> float:
 
 
 def _stream(seed: int, system: str, *purpose: int) -> np.random.Generator:
-    key = (_sweep(system).stream, *purpose)
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
+    return stream(seed, _sweep(system).stream, *purpose)
 
 
 def _sweep(system: str) -> Sweep:

@@ -19,7 +19,7 @@ from mlmd.datasets import windows
 from mlmd.datasets.base import ArraySchema, Row
 from mlmd.stages import layout
 from mlmd.stages.progress import progress
-from mlmd.state import NonFiniteState
+from mlmd.state import InvalidInput, SimulationFailure
 
 REMEDY = "choose another out, or move that folder away"
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def generate(run: Run, command: str, task: int = 0, tasks: int = 1) -> None:
     `Preempted` on a signal.
     """
     started = time.time()
-    family = datasets.FAMILIES[run.dataset.family]
+    family = datasets.load(run.dataset.family)
     items = family.rows(run)
     check_task(task, tasks)
     if tasks == 1:
@@ -72,11 +72,11 @@ def require_dataset(run: Run, command: str) -> None:
 
 def make_item(run: Run, row: Row) -> dict:
     """Simulates and writes one item, a row of the table; returns its checksums and moments. Safe to run twice."""
-    family = datasets.FAMILIES[run.dataset.family]
+    family = datasets.load(run.dataset.family)
     arrays = family.simulate(run, row)
     start, stop = family.item_slice(run, row)
     checksums = store.write_item(layout.store(run), start, stop, arrays)
-    return {"checksums": checksums, "moments": family.moments(row, arrays)}
+    return {"checksums": checksums, "moments": dict(family.moments(run, row, arrays))}
 
 
 def _make_and_record(run: Run, item: int) -> None:
@@ -84,7 +84,7 @@ def _make_and_record(run: Run, item: int) -> None:
     table = _worker_ledger(layout.data_ledger(run))
     try:
         result = make_item(run, table.items[item])
-    except NonFiniteState as error:
+    except (SimulationFailure, InvalidInput) as error:
         # Not raised: Dask prints a traceback of what is raised, and the cause is in the run file.
         table.fail(item, str(error))
     except ValueError as error:
@@ -128,20 +128,21 @@ def _finish(run: Run, table: ledger.Ledger, started: float, made: int) -> None:
         return
     path = layout.store(run)
     if made or store.finished_attributes(path) is None:
-        store.finish(path, {"statistics": _statistics(table, records)})
+        own = datasets.load(run.dataset.family).attributes(run)
+        store.finish(path, {"statistics": _statistics(table, records), **own})
         provenance.write_manifest(
-            run.folder / "data", run.model_dump(mode="json"), started, {"seed": run.seed}, items=len(table.items)
+            run.folder / "data", run.settings(), started, {"seed": run.seed}, items=len(table.items)
         )
     log.info("%s is complete: %d items, %d made now, %.1f s", path, len(table.items), made, time.time() - started)
 
 
 def _statistics(table: ledger.Ledger, records: dict[int, dict]) -> dict:
-    """Mean and scale of each system's features, merged in the items' order so that the sums are reproducible."""
-    by_system: dict[str, list] = {}
-    for index, item in enumerate(table.items):
-        if records[index]["moments"]:
-            by_system.setdefault(item["system"], []).append(records[index]["moments"])
-    return {system: _mean_and_scale(parts) for system, parts in by_system.items()}
+    """Mean and scale under each name, merged in the items' order so that the sums are reproducible."""
+    by_name: dict[str, list[windows.Moments]] = {}
+    for item in range(len(table.items)):
+        for name, part in records[item]["moments"].items():
+            by_name.setdefault(name, []).append(part)
+    return {name: _mean_and_scale(parts) for name, parts in by_name.items()}
 
 
 def _mean_and_scale(parts: list[windows.Moments]) -> dict[str, list[float]]:

@@ -8,7 +8,8 @@ from hpc import store
 from hpc.errors import TooFewWindows
 from hpc.ranks import Ranks
 from mlmd.config import Run
-from mlmd.datasets import newton1d, windows
+from mlmd.datasets import windows
+from mlmd.datasets.base import TRAIN, VALIDATION
 from mlmd.stages import layout
 
 
@@ -25,19 +26,19 @@ class OperatorData:
         self._run, self._system, self._stride, self._ranks, self._seed = run, system, stride, ranks, seed
         self._split = store.read(self._path, f"{system}/sweep/split")
         batch = run.training.batch
-        everyone = ranks.gather(np.array([self._windows(newton1d.TRAIN), self._windows(newton1d.VALIDATION)]))
+        everyone = ranks.gather(np.array([self._windows(TRAIN), self._windows(VALIDATION)]))
         least, validating = int(everyone[:, 0].min()), int(everyone[:, 1].sum())
         for what, found, needed in (("training", least, batch), ("validation", validating, 1)):
             if found < needed:
                 told = f"{what} on {system} at {stride} timesteps"
                 raise TooFewWindows(told, found, batch, ranks.size, self._blocks)
         self.training_steps = least // batch
-        self.training = self._batches(newton1d.TRAIN)
+        self.training = self._batches(TRAIN)
 
     def validation(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """This rank's validation batches, the same at every call; none where its shards hold no such system."""
-        if self._windows(newton1d.VALIDATION):
-            yield from self._batches(newton1d.VALIDATION).epoch(0, 0, self._run.training.validation_steps)
+        if self._windows(VALIDATION):
+            yield from self._batches(VALIDATION).epoch(0, 0, self._run.training.validation_steps)
 
     def scales(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Mean and scale of the states, then of what is predicted: each (features,), the same on all ranks.
@@ -50,7 +51,7 @@ class OperatorData:
         if not self._run.model.residual:
             return mean, scale, mean, scale
         own = windows.merge(
-            windows.residual_moments(self._load(shard, newton1d.TRAIN), self._run.model.window, self._dilation)
+            windows.residual_moments(self._load(shard, TRAIN), self._run.model.window, self._dilation)
             for shard in self._shards()[: self._run.training.shards_in_memory]
         )
         everyone = self._ranks.gather(np.array([[own["count"]] * len(mean), own["sum"], own["square_sum"]]))

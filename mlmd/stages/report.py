@@ -35,9 +35,11 @@ _VERDICTS = ("reached", "not reached", "cannot be reached")
 def report(run: Run) -> dict[str, float | None]:
     """Writes the files below the run's folder and returns the metrics.
 
-    Raises `StoreMissing` where nothing has been rolled out, `ItemsUnfinished` where something has not, and
-    `MadeFromAnotherConfig` where what has been rolled out are not the operators that are there now.
+    Raises `ConfigError` for a family without operators, `StoreMissing` where nothing has been rolled out,
+    `ItemsUnfinished` where something has not, and `MadeFromAnotherConfig` where what has been rolled out are not the
+    operators that are there now.
     """
+    run.require_stage("report")
     started = time.time()
     if (layout.rollout_ledger(run) / "table.json").exists():
         open_table(run, f"mlmd rollout {run.folder / 'run.yaml'}")
@@ -58,7 +60,7 @@ def report(run: Run) -> dict[str, float | None]:
         {"schema": 1, "paper": paper, "numbers": records, "not_finite": metrics.reasons},
     )
     layout.write_run_file(run)
-    provenance.write_manifest(run.folder, run.model_dump(mode="json"), started, {"seed": run.seed})
+    provenance.write_manifest(run.folder, run.settings(), started, {"seed": run.seed})
     atomic.write_text(run.folder / "report.html", render(run, rollouts, metrics, records))
     return metrics.values
 

@@ -23,7 +23,7 @@ from mlmd import config
 from mlmd.config import Run
 from mlmd.datasets import windows
 from mlmd.physics.integrators.verlet import trajectories
-from mlmd.physics.potentials import POTENTIALS
+from mlmd.physics.potentials import LINES
 from mlmd.physics.potentials.one_dimensional import evaluate
 from mlmd.rollout import closed_loop, compiled
 from mlmd.stages import layout
@@ -43,9 +43,11 @@ log = logging.getLogger(__name__)
 def rollout(run: Run, command: str, task: int = 0, tasks: int = 1) -> None:
     """Does this task's share of the run's rollout items that are not done.
 
-    Raises `StoreMissing` where an operator is not trained, `MadeFromAnotherConfig` where the rollouts there are of
-    other operators or settings, `ItemsFailed`, and `Preempted` on a signal.
+    Raises `ConfigError` for a family without operators, `StoreMissing` where an operator is not trained,
+    `MadeFromAnotherConfig` where the rollouts there are of other operators or settings, `ItemsFailed`, and `Preempted`
+    on a signal.
     """
+    run.require_stage("rollout")
     started = time.time()
     # Before anything is written.
     arrays.check_task(task, tasks)
@@ -58,7 +60,7 @@ def rollout(run: Run, command: str, task: int = 0, tasks: int = 1) -> None:
     arrays.run_items(table, progress(todo, len(todo), "rollout"), work, (NonFiniteState,), command)
     if not table.unfinished():
         provenance.write_manifest(
-            run.folder / "rollout", run.model_dump(mode="json"), started, {"seed": run.seed}, items=len(table.items)
+            run.folder / "rollout", run.settings(), started, {"seed": run.seed}, items=len(table.items)
         )
 
 
@@ -141,7 +143,7 @@ class Reference:
     def energy(self, states: np.ndarray) -> np.ndarray:
         """Total energy (systems, frames) of states (systems, frames, 2), on the reference's potential."""
         position, velocity = states[..., 0], states[..., 1]
-        potential, _ = evaluate(POTENTIALS[self.system], position, self.stiffness)
+        potential, _ = evaluate(LINES[self.system], position, self.stiffness)
         return 0.5 * self.mass[:, None] * velocity**2 + potential
 
 

@@ -14,18 +14,24 @@ def status(run: Run) -> str:
     """One line a stage, and one for each operator in training or job in the queue."""
     jobs = _jobs(run)
     active = {stage for stage, (_, state) in jobs.items() if state in ACTIVE}
+    lines = [
+        f"{'generate':10}{_items(layout.data_ledger(run), 'generate' in active, waiting=False)}",
+        *(_after_generate(run, active) if "train" in run.dataset.stages else ()),
+        *(f"{'job':10}{job} ({stage}): {state}" for stage, (job, state) in jobs.items()),
+    ]
+    return "\n".join(lines)
+
+
+def _after_generate(run: Run, active: set[str]) -> list[str]:
     dataset_done = store.finished_attributes(layout.store(run)) is not None
     operators = {place: _operator(run, *place) for place in layout.operators(run)}
     trained = all(progress == "completed" for progress in operators.values())
-    lines = [
-        f"{'generate':10}{_items(layout.data_ledger(run), 'generate' in active, waiting=False)}",
+    return [
         f"{'train':10}{_operators(operators, 'train' in active, waiting=not dataset_done)}",
         *(f"{'':10}{s} at {d} timesteps: {told}" for (s, d), told in operators.items() if told and told != "completed"),
         f"{'rollout':10}{_items(layout.rollout_ledger(run), 'rollout' in active, waiting=not trained)}",
         f"{'report':10}{run.folder / 'report.html' if (run.folder / 'report.html').exists() else 'not written'}",
-        *(f"{'job':10}{job} ({stage}): {state}" for stage, (job, state) in jobs.items()),
     ]
-    return "\n".join(lines)
 
 
 def _items(folder, submitted: bool, waiting: bool) -> str:

@@ -1,4 +1,4 @@
-"""Run file → jobs: every stage as a job that starts once the one before it has completed."""
+"""Run file → jobs: each of its stages as a job that starts once the one before it has completed."""
 
 import os
 import time
@@ -20,7 +20,7 @@ SCRIPTS = {
 
 
 def submit(run: Run, scheduler_name: str | None, dry_run: bool) -> str:
-    """Submits generate → train → rollout (a job array) → report; returns what to print.
+    """Submits generate → train → rollout (a job array) → report, or what of it the family has; returns what to print.
 
     The jobs read the run file as it is resolved now, so a later edit does not reach them. A job whose predecessor
     fails is cancelled by the scheduler. With `dry_run` the scripts are shown, nothing is written or submitted.
@@ -28,13 +28,13 @@ def submit(run: Run, scheduler_name: str | None, dry_run: bool) -> str:
     scheduler = schedulers.choose(scheduler_name, ROOT)
     if dry_run:
         # The ids that the jobs would wait for are not known before they are submitted.
-        shown = [f"# {stage}\n{scheduler.script(_spec(run, stage, ()))}" for stage in SCRIPTS]
+        shown = [f"# {stage}\n{scheduler.script(_spec(run, stage, ()))}" for stage in run.dataset.stages]
         return "\n\n".join([_cost(run, scheduler), *shown])
     # Jobs run in the checkout, wherever this was typed.
     settled = run.model_copy(update={"out": str(run.folder.resolve())})
     atomic.write_text(_resolved(run), config.dump(settled))
     jobs: dict[str, str] = {}
-    for stage in SCRIPTS:
+    for stage in run.dataset.stages:
         after = tuple(jobs.values())[-1:]
         jobs[stage] = scheduler.submit(_spec(run, stage, after))
         # Written after each one: when the next is refused, `mlmd status` still knows of these.
@@ -48,11 +48,11 @@ def _resolved(run: Run) -> Path:
 
 
 def _cost(run: Run, scheduler: Scheduler) -> str:
-    operators = len(list(layout.operators(run)))
-    return (
-        f"{run.name}: {len(run.dataset.systems)} systems, {operators} operators, "
-        f"{run.rollout.tasks} rollout tasks, by the scheduler {scheduler.name!r}"
-    )
+    by = f"by the scheduler {scheduler.name!r}"
+    if "train" not in run.dataset.stages:
+        return f"{run.name}: a dataset of the family {run.dataset.family}, {by}"
+    systems, operators, tasks = len(run.dataset.systems), len(list(layout.operators(run))), run.rollout.tasks
+    return f"{run.name}: {systems} systems, {operators} operators, {tasks} rollout tasks, {by}"
 
 
 def _spec(run: Run, stage: str, after: tuple[str, ...]) -> JobSpec:

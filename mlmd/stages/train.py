@@ -31,9 +31,10 @@ def train(run: Run, command: str, accept: Collection[str] = ()) -> None:
     """Trains every operator of the run that is not finished; each goes on from its last checkpoint.
 
     `accept` names conditions that may differ from those a checkpoint was made under: config keys, "code", "data",
-    "ranks". Raises `StoreMissing` without a finished dataset, `CheckpointLocked`, `LaunchMismatch`,
-    `BackendUnusable`, `NonFiniteLoss`, and `Preempted` on a signal.
+    "ranks". Raises `ConfigError` for a family that nothing is trained on, `StoreMissing` without a finished dataset,
+    `CheckpointLocked`, `LaunchMismatch`, `BackendUnusable`, `NonFiniteLoss`, and `Preempted` on a signal.
     """
+    run.require_stage("train")
     require_dataset(run, command.replace("mlmd train", "mlmd generate"))
     # From here on a signal is a wish to stop at a checkpoint: start-up takes seconds, and one may come in them.
     with preempt.StopFlag() as stop:
@@ -117,7 +118,7 @@ def _train_operator(
     if workers.first:
         _export(run, system, stride, family.export(model, scales), lock)
         provenance.write_manifest(
-            folder, run.model_dump(mode="json"), started, {"seed": run.seed}, ranks=workers.size, backend=workers.name
+            folder, run.settings(), started, {"seed": run.seed}, ranks=workers.size, backend=workers.name
         )
 
 

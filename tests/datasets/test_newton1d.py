@@ -1,16 +1,13 @@
-"""The published systems, and the promises of a dataset family."""
-
-import hashlib
+"""The published one-dimensional systems; what every family promises is in test_families.py."""
 
 import numpy as np
 import pytest
 
-from mlmd.datasets import FAMILIES, newton1d
-from mlmd.fields import FIELDS
+from mlmd.datasets import newton1d
+from mlmd.datasets.base import TRAIN, VALIDATION
 from mlmd.physics.integrators import trajectories
 from mlmd.state import NonFiniteState
-from mlmd.units import UNITS
-from tests.helpers import newton1d_config, python
+from tests.helpers import newton1d_config
 from tests.tolerances import ROUNDING
 
 SYSTEMS = ("harmonic", "double_well", "lennard_jones", "rugged")
@@ -100,8 +97,8 @@ def test_split_is_by_system(thin):
     for system in SYSTEMS:
         split = whole(config, system, "sweep")["split"]
         assert split.dtype == np.int8
-        assert set(split.tolist()) == {newton1d.TRAIN, newton1d.VALIDATION}
-        assert np.count_nonzero(split == newton1d.TRAIN) == round(0.8 * len(split))
+        assert set(split.tolist()) == {TRAIN, VALIDATION}
+        assert np.count_nonzero(split == TRAIN) == round(0.8 * len(split))
 
 
 def test_a_thinned_sweep_is_part_of_the_whole_and_keeps_every_stiffness():
@@ -115,45 +112,6 @@ def test_a_thinned_sweep_is_part_of_the_whole_and_keeps_every_stiffness():
         assert len(triples[0]) == size
         assert triples[0] < triples[1]
     assert len(np.unique(whole(config, "harmonic", "sweep")["stiffness"])) == 10
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_items_fill_the_schema_exactly(family):
-    """Each item's arrays have the schema's names, types and shapes, and the items' slices cover every array once."""
-    config = {"newton1d": newton1d_config()}[family]
-    module = FAMILIES[family]
-    schema = module.schema(config)
-    covered = {path: np.zeros(array.shape[0], dtype=int) for path, array in schema.items()}
-    for row in module.rows(config):
-        start, stop = module.item_slice(config, row)
-        for path, values in module.simulate(config, row).items():
-            array = schema[path]
-            assert values.dtype == array.dtype == array.field.dtype
-            assert values.shape == (stop - start, *array.shape[1:])
-            assert array.field is FIELDS[path.rsplit("/", 1)[1]]
-            assert start % array.rows == 0
-            assert stop % array.rows == 0 or stop == array.shape[0]
-            covered[path][start:stop] += 1
-    assert all((times == 1).all() for times in covered.values())
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_any_process_makes_the_same_bytes_of_an_item(family):
-    config, module = {"newton1d": newton1d_config()}[family], FAMILIES[family]
-    table = module.rows(config)
-    digests = python(
-        "import hashlib\n"
-        "from tests.helpers import newton1d_config\n"
-        f"from mlmd.datasets import {family} as family\n"
-        "config = newton1d_config()\n"
-        "for row in reversed(family.rows(config)):\n"
-        "    arrays = family.simulate(config, row)\n"
-        "    print(hashlib.sha256(b''.join(arrays[p].tobytes() for p in sorted(arrays))).hexdigest())\n"
-    ).split()
-    for row, found in zip(table, reversed(digests), strict=True):
-        arrays = module.simulate(config, row)
-        expected = hashlib.sha256(b"".join(arrays[path].tobytes() for path in sorted(arrays))).hexdigest()
-        assert found == expected
 
 
 def test_the_block_does_not_change_a_system():
@@ -207,10 +165,3 @@ def test_unknown_system_is_answered_with_the_known_ones():
     for function in (newton1d.rows, newton1d.schema):
         with pytest.raises(ValueError, match=r"'morse'.*harmonic, double_well, lennard_jones, rugged"):
             function(config)
-
-
-def test_every_field_has_a_unit():
-    for name, field in FIELDS.items():
-        assert field.name == name
-        assert field.unit in UNITS["reduced"]
-        assert np.dtype(field.dtype).name == field.dtype

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mlmd.datasets import newton1d, windows
+from mlmd.datasets.base import TRAIN, VALIDATION
 from mlmd.datasets.windows import WindowBatches
 from tests.helpers import newton1d_config
 from tests.tolerances import ROUNDING
@@ -179,7 +180,7 @@ def test_training_and_validation_windows_share_no_trajectory():
     items = [row for row in newton1d.rows(config) if row["part"] == "sweep"]
     simulated = [newton1d.simulate(config, row) for row in items]
     seen = {}
-    for split in (newton1d.TRAIN, newton1d.VALIDATION):
+    for split in (TRAIN, VALIDATION):
         chosen = [arrays["rugged/sweep/split"] == split for arrays in simulated]
 
         def load(shard, chosen=chosen):
@@ -190,6 +191,6 @@ def test_training_and_validation_windows_share_no_trajectory():
         shards = [(shard, int(mask.sum())) for shard, mask in enumerate(chosen)]
         source = WindowBatches(load, shards, newton1d.frames(config, "sweep"), 5, 1, 16, seed=0, pool=2)
         seen[split] = {window.tobytes() for inputs, _ in source.epoch(0) for window in inputs}
-    assert seen[newton1d.TRAIN]
-    assert seen[newton1d.VALIDATION]
-    assert not seen[newton1d.TRAIN] & seen[newton1d.VALIDATION]
+    assert seen[TRAIN]
+    assert seen[VALIDATION]
+    assert not seen[TRAIN] & seen[VALIDATION]

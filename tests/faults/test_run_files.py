@@ -1,52 +1,13 @@
 """Bad input is refused before any work: status 2, one line that says where and what would be right, nothing written."""
 
-from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
 from mlmd import cli, config
-from tests.programs import CHECKOUT, mlmd, tree
-
-GOOD = {"name": "small", "out": "runs/out"}
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty working folder, and none of what a scheduler puts into the environment."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN", "MLMD_TASK", "MLMD_TASKS"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
-
-
-def run(monkeypatch, *words):
-    """Exit status of the command line in this process, which is what the installed program calls."""
-    monkeypatch.setattr("sys.argv", ["mlmd", *map(str, words)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return ended.value.code
-
-
-def refused(capsys, monkeypatch, folder: Path, *words) -> str:
-    """The one line that a refused command prints; checks that it changed nothing."""
-    before = tree(folder)
-    assert run(monkeypatch, *words) == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err.startswith("mlmd: ")
-    assert printed.err.count("\n") == 1, printed.err
-    assert printed.err.endswith("\n")
-    assert tree(folder) == before
-    assert {path.name for path in folder.iterdir()} <= {"run.yaml", "file"}
-    return printed.err
-
-
-def write(folder: Path, **sections) -> Path:
-    path = folder / "run.yaml"
-    path.write_text(yaml.safe_dump({**GOOD, **sections}))
-    return path
-
+from tests.faults.refusals import GOOD, refused, write
+from tests.programs import CHECKOUT, mlmd
 
 IN_A_SECTION = [
     # section, key, value, what the line says besides file and key
@@ -76,7 +37,10 @@ IN_A_SECTION = [
     ("dataset", "systems", [], "at least one entry"),
     ("dataset", "systems", ["harmonc"], "'harmonic', 'double_well', 'lennard_jones' or 'rugged', not 'harmonc'"),
     ("dataset", "systems", ["rugged", "rugged"], "name each system once"),
-    ("dataset", "family", "newton2d", "should be 'newton1d', not 'newton2d'"),
+    ("dataset", "family", "newton2d", "unknown family 'newton2d'; did you mean newton1d?"),
+    ("dataset", "family", "gas", "unknown family 'gas'; known here: newton1d, lj_few_body, lj2d, lj_liquid, conf"),
+    ("dataset", "family", None, "unknown family None; known here"),
+    ("dataset", "family", ["spins"], "unknown family ['spins']; did you mean spins?"),
     ("dataset", "train_fraction", 1.0, "less than 1, not 1.0"),
     ("dataset", "thin", None, "valid integer, not None"),
     ("cluster", "kind", "slrm", "'local', 'slurm' or 'mpi', not 'slrm'"),
@@ -126,6 +90,10 @@ def test_an_override_is_checked_as_the_file_is(here, capsys, monkeypatch, sectio
         ("name: x\nout: o\ntraining: 5\n", "training: should be a section of keys, not 5"),
         ("name: x\nout: o\ntraining:\n", "training: should be a section of keys, not None"),
         ("name: x\n", "out: is missing"),
+        ("nmae: x\nout: o\n", "nmae: unknown key; did you mean name?"),
+        ("name: x\nout: o\ndataset: 5\n", "dataset: should be a section of keys, not 5"),
+        ("name: x\nout: o\ndataset:\n", "dataset: should be a section of keys, not None"),
+        ("name: x\nout: o\ndataset: {1: 5}\n", "dataset.1: a key should be a word"),
         ("out: o\n", "name: is missing"),
         ('name: x\nout: ""\n', "out: "),
         ("name: a b\nout: o\n", "name: "),
@@ -280,7 +248,7 @@ def test_the_run_files_that_come_along_are_good(path):
 
 def test_what_is_written_out_reads_back_the_same(tmp_path):
     for number, path in enumerate([*RUN_FILES, write(tmp_path)]):
-        run = config.load(path, ["seed=7", "model.dtype=float64", "cluster.options=[--account=a b]"])
+        run = config.load(path, ["seed=7", "dataset.block=7", "cluster.options=[--account=a b]"])
         copy = tmp_path / f"{number}.yaml"
         copy.write_text(config.dump(run))
         assert config.load(copy) == run
@@ -311,40 +279,50 @@ def test_a_loaded_run_does_not_change(tmp_path):
         run.dataset.stride = 5
 
 
-def sections():
-    fields = config.Run.model_fields.items()
-    return {name: info.annotation for name, info in fields if isinstance(info.annotation, type(config.Section))}
+def sections(annotation, prefix):
+    """(prefix, section) of everything in a run file that has keys, within each other too."""
+    if isinstance(annotation, type) and issubclass(annotation, config.Section):
+        yield prefix, annotation
+        for key, info in annotation.model_fields.items():
+            yield from sections(info.annotation, f"{prefix}{key}.")
+    for inner in get_args(annotation):
+        yield from sections(inner, prefix)
 
 
 def test_every_key_has_a_meaning_and_every_section_too():
-    assert set(sections()) == {"dataset", "cluster", "model", "training", "rollout"}
-    for name, section in sections().items():
-        assert section.__doc__, name
+    found = list(sections(config.Run, ""))
+    assert {prefix for prefix, _ in found} >= {"", "dataset.", "dataset.states.", "model.", "training.", "rollout."}
+    assert {section for prefix, section in found if prefix == "dataset."} == set(config.DATASETS.values())
+    for prefix, section in found:
+        assert section.__doc__, prefix
         for key, info in section.model_fields.items():
-            assert info.description, f"{name}.{key}"
-    for key in ("name", "out", "seed"):
-        assert config.Run.model_fields[key].description
+            assert info.description or sections(info.annotation, key), f"{prefix}{key}"
 
 
 def test_the_list_of_keys_is_complete_and_its_defaults_are_right():
     listed = {key: default for key, default, meaning in config.documented_keys() if meaning}
-    values = config.Run.model_validate(GOOD).model_dump(mode="json")
-    expected = {"name", "out", "seed"}
-    expected |= {f"{name}.{key}" for name in sections() for key in values[name]}
-    assert set(listed) == expected
-    for key, default in listed.items():
-        if key in ("name", "out"):
-            assert default == ""
-            continue
-        section, _, last = key.rpartition(".")
-        value = values[section][last] if section else values[last]
-        assert default == ("none" if value is None else str(value)), key
+    expected = {"name": "", "out": "", "seed": "2022", "dataset.family": "newton1d"}
+    expected |= {f"dataset.states.{key} (configurations)": "" for key in ("phase", "temperature", "density")}
+    for family in config.DATASETS:
+        values = config.Run.model_validate({**GOOD, "dataset": {"family": family}}).settings()
+        for section in values.keys() - {"name", "out", "seed"}:
+            of = f" ({family})" if section == "dataset" else ""
+            shown = {f"{section}.{key}{of}": str(v) if v is not None else "none" for key, v in values[section].items()}
+            expected |= {key: default for key, default in shown.items() if not key.startswith("dataset.family")}
+    assert set(listed) == set(expected)
+    # What depends on the material has no default of its own.
+    own = {f"dataset.{key} (configurations)" for key in ("states", "cells", "timestep", "melt_temperature")}
+    assert listed == {key: "" if key in own else default for key, default in expected.items()}
 
 
-def test_each_key_of_a_section_reaches_the_run(tmp_path):
+def test_each_key_of_a_section_reaches_the_run():
     """A key that is read from the file, documented, and then dropped would go unnoticed."""
-    for name, section in sections().items():
+    for prefix, section in sections(config.Run, ""):
+        name = prefix.rstrip(".")
+        if name in ("", "dataset.states"):
+            continue
+        own = {"family": section.model_fields["family"].default} if name == "dataset" else {}
         for key, info in section.model_fields.items():
             if info.annotation in (int, float) and key not in ("train_fraction", "dropout"):
-                run = config.Run.model_validate({**GOOD, name: {key: info.annotation(8)}})
+                run = config.Run.model_validate({**GOOD, name: {**own, key: info.annotation(8)}})
                 assert getattr(getattr(run, name), key) == 8

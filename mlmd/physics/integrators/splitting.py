@@ -261,22 +261,27 @@ def _loop(kernel: Callable, stale: Callable) -> Callable:
 
     @compiled(name=f"advance_{kernel.__module__.rsplit('.', 1)[-1]}_{kernel.__name__}")
     def advance(x, v, force, inverse_mass, kicks, drifts, farthest, stride, done, xs, vs, data):
-        """From stage `done` on; fills frames; returns the stages done and why it came back."""
+        """From stage `done` on; fills frames; returns the stages done and why it came back.
+
+        The last kick of a step and the first of the next are made as one. A frame's velocities are a copy that ends
+        the step, and the loop goes on as if there were none: no bit depends on the stride.
+        """
         stages, total = drifts.shape[0], (xs.shape[0] - 1) * stride * drifts.shape[0]
         x_flat, v_flat, f_flat, over_mass = x.reshape(-1), v.reshape(-1), force.reshape(-1), inverse_mass.reshape(-1)
         while True:
             kernel(x, force, data)
             stage = done % stages
-            if stage == 0:
-                if done > 0:
-                    for i in range(v_flat.shape[0]):
-                        v_flat[i] += kicks[stages] * over_mass[i] * f_flat[i]
-                step = done // stages
-                if step % stride == 0:
-                    xs[step // stride], vs[step // stride] = x, v
+            unfinished = kicks[stages] if stage == 0 and done > 0 else 0.0
+            if stage == 0 and (done // stages) % stride == 0:
+                frame = done // stages // stride
+                xs[frame] = x
+                frame_v = vs[frame].reshape(-1)
+                for i in range(v_flat.shape[0]):
+                    frame_v[i] = v_flat[i] + unfinished * over_mass[i] * f_flat[i]
                 if done >= total:
+                    v[:] = vs[frame]
                     return done, _DONE
-            kick, drift, wild = kicks[stage], drifts[stage], 0
+            kick, drift, wild = unfinished + kicks[stage], drifts[stage], 0
             for i in range(v_flat.shape[0]):
                 v_flat[i] += kick * over_mass[i] * f_flat[i]
                 way = drift * v_flat[i]

@@ -66,6 +66,8 @@ class ListEngine:
 
     def rebuild(self, x: np.ndarray) -> None:
         """Makes the list for the positions `x`."""
+        # The old list goes first: two of them are most of the memory.
+        self.data = ()
         self.data = (self.lists.build(x), *self.parameters)
 
 

@@ -62,9 +62,12 @@ class LennardJones:
         """
         position, lengths = self._checked(position, box)
         dim = position.shape[1]
-        neighbors, p = self._pairs(position, lengths), self._parameters(lengths)
         force, virial, energy = np.zeros((3, len(position))), np.zeros((3, 3)), np.zeros(len(position))
-        nearest = _evaluate(rows(position), *neighbors, p, self.offset, force, virial, energy)
+        out = self._parameters(lengths), self.offset, force, virial, energy
+        if self._has_list(len(position)):
+            nearest = _evaluate_listed(self._list(lengths, skin=0.0).build(rows(position)), *out)
+        else:
+            nearest = _evaluate(rows(position), *out)
         self._refuse_overlap(None, nearest)
         return Result(float(energy.sum()), np.ascontiguousarray(force[:dim].T), virial[:dim, :dim], energy)
 
@@ -80,8 +83,7 @@ class LennardJones:
 
         def work(part: int) -> None:
             for number in range(bounds[part], bounds[part + 1]):
-                pairs, p = self._pairs(flat[number], lengths), self._parameters(lengths)
-                energies[number], *nearest = _energy(rows(flat[number]), *pairs, p, self.offset)
+                energies[number], *nearest = self._energy(rows(flat[number]), lengths)
                 self._refuse_overlap(number, nearest)
 
         in_threads(work, threads)
@@ -140,15 +142,15 @@ class LennardJones:
         around[: len(lengths)] = lengths
         return NeighborList(around, self.cutoff, skin * self.sigma, threads)
 
-    def _pairs(self, position: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers of neighbours and neighbours as atoms, for larger systems; empty where all pairs are gone through."""
-        if len(position) <= SOME or self.cutoff is None:
-            return np.empty(0, dtype=np.int32), np.empty((0, 0), dtype=np.int32)
-        neighbors = self._list(lengths, skin=0.0).build(rows(position))
-        atom, by_atom = neighbors.owner[neighbors.row], np.argsort(neighbors.owner[neighbors.row])
-        named = np.arange(neighbors.index.shape[1]) < neighbors.count[:, None]
-        index = neighbors.owner[np.where(named, neighbors.index, atom[:, None])]
-        return neighbors.count[by_atom], index[by_atom]
+    def _has_list(self, atoms: int) -> bool:
+        return atoms > SOME and self.cutoff is not None
+
+    def _energy(self, x: np.ndarray, lengths: np.ndarray) -> tuple[float, float, int, int]:
+        """Energy, distance of the nearest pair, and that pair."""
+        p = self._parameters(lengths)
+        if self._has_list(x.shape[1]):
+            return _energy_listed(self._list(lengths, skin=0.0).build(x), p, self.offset)
+        return _energy(x, p, self.offset)
 
     def _refuse_overlap(self, system: int | None, nearest: tuple[float, int, int]) -> None:
         distance, first, second = nearest
@@ -157,54 +159,79 @@ class LennardJones:
 
 
 @compiled()
-def _pair(x, i, j, p, offset):
-    """Energy, force over distance and difference vector of one pair, at the nearest image; and distance squared."""
-    dx, dy, dz = kernels.nearest_vector(x[0, i] - x[0, j], x[1, i] - x[1, j], x[2, i] - x[2, j], p)
-    r2 = dx * dx + dy * dy + dz * dz
-    over_r = kernels.force_over_distance(r2, p.sigma2, p.cutoff2, p.strength)
-    return kernels.pair_energy(r2, p, offset), over_r, dx, dy, dz, r2
-
-
-@compiled()
-def _partners(i, x, count, index):
-    """How many candidates for a pair with atom i: the later atoms, or its list."""
-    return x.shape[1] - 1 - i if index.shape[0] == 0 else count[i]
-
-
-@compiled()
-def _evaluate(x, count, index, p, offset, force, virial, energy):
-    """Forces (3, n), virial (3, 3) and atom energies (n,), each pair once; returns the nearest distance and pair."""
-    closest, first, second = np.inf, 0, 0
+def _evaluate(x, p, offset, force, virial, energy):
+    """Forces (3, n), virial (3, 3) and atom energies (n,) of all pairs; returns the nearest distance and pair."""
+    nearest = np.array([np.inf, 0, 0])
     for i in range(x.shape[1]):
-        for k in range(_partners(i, x, count, index)):
-            j = i + 1 + k if index.shape[0] == 0 else index[i, k]
-            if j <= i:
-                continue
-            u, over_r, dx, dy, dz, r2 = _pair(x, i, j, p, offset)
-            if r2 < closest:
-                closest, first, second = r2, i, j
-            difference = (dx, dy, dz)
-            energy[i] += 0.5 * u
-            energy[j] += 0.5 * u
-            for a in range(3):
-                force[a, i] += over_r * difference[a]
-                force[a, j] -= over_r * difference[a]
-                for b in range(3):
-                    virial[a, b] += over_r * difference[a] * difference[b]
-    return np.sqrt(closest), first, second
+        for j in range(i):
+            d = kernels.nearest_vector(x[0, i] - x[0, j], x[1, i] - x[1, j], x[2, i] - x[2, j], p)
+            _add_pair(d, i, p, offset, force, virial, energy)
+            _add_pair((-d[0], -d[1], -d[2]), j, p, offset, force, virial, energy)
+            _keep_nearest(nearest, d, j, i)
+    return np.sqrt(nearest[0]), int(nearest[1]), int(nearest[2])
 
 
 @compiled()
-def _energy(x, count, index, p, offset):
-    """Energy, distance of the nearest pair, and that pair."""
-    total, closest, first, second = 0.0, np.inf, 0, 0
+def _evaluate_listed(neighbors, p, offset, force, virial, energy):
+    """The same from a full list."""
+    owner = neighbors.owner
+    nearest = np.array([np.inf, 0, 0])
+    for here in range(neighbors.row.shape[0]):
+        entry = neighbors.row[here]
+        for other in neighbors.index[here, : neighbors.count[here]]:
+            d = _between(neighbors.place, entry, other)
+            _add_pair(d, owner[entry], p, offset, force, virial, energy)
+            _keep_nearest(nearest, d, owner[entry], owner[other])
+    return np.sqrt(nearest[0]), int(nearest[1]), int(nearest[2])
+
+
+@compiled()
+def _energy(x, p, offset):
+    """Energy of all pairs, distance of the nearest one, and that pair."""
+    total, nearest = 0.0, np.array([np.inf, 0, 0])
     for i in range(x.shape[1]):
-        for k in range(_partners(i, x, count, index)):
-            j = i + 1 + k if index.shape[0] == 0 else index[i, k]
-            if j <= i:
-                continue
-            u, _, _, _, _, r2 = _pair(x, i, j, p, offset)
-            total += u
-            if r2 < closest:
-                closest, first, second = r2, i, j
-    return total, np.sqrt(closest), first, second
+        for j in range(i):
+            d = kernels.nearest_vector(x[0, i] - x[0, j], x[1, i] - x[1, j], x[2, i] - x[2, j], p)
+            total += kernels.pair_energy(d[0] * d[0] + d[1] * d[1] + d[2] * d[2], p, offset)
+            _keep_nearest(nearest, d, j, i)
+    return total, np.sqrt(nearest[0]), int(nearest[1]), int(nearest[2])
+
+
+@compiled()
+def _energy_listed(neighbors, p, offset):
+    """The same from a full list."""
+    owner = neighbors.owner
+    total, nearest = 0.0, np.array([np.inf, 0, 0])
+    for here in range(neighbors.row.shape[0]):
+        entry = neighbors.row[here]
+        for other in neighbors.index[here, : neighbors.count[here]]:
+            d = _between(neighbors.place, entry, other)
+            total += 0.5 * kernels.pair_energy(d[0] * d[0] + d[1] * d[1] + d[2] * d[2], p, offset)
+            _keep_nearest(nearest, d, owner[entry], owner[other])
+    return total, np.sqrt(nearest[0]), int(nearest[1]), int(nearest[2])
+
+
+@compiled()
+def _between(place, i, j):
+    return place[0, i] - place[0, j], place[1, i] - place[1, j], place[2, i] - place[2, j]
+
+
+@compiled()
+def _add_pair(d, i, p, offset, force, virial, energy):
+    """Adds what a neighbour at −d does to atom i: the force, half of the pair's energy and of its virial."""
+    r2 = d[0] * d[0] + d[1] * d[1] + d[2] * d[2]
+    if r2 < p.cutoff2:
+        over_r = kernels.force_over_distance(r2, p.sigma2, p.cutoff2, p.strength)
+        energy[i] += 0.5 * kernels.pair_energy(r2, p, offset)
+        for a in range(3):
+            force[a, i] += over_r * d[a]
+            for b in range(3):
+                virial[a, b] += 0.5 * over_r * d[a] * d[b]
+
+
+@compiled()
+def _keep_nearest(nearest, d, i, j):
+    """Keeps in `nearest` the square of the shortest distance so far and its pair, the lower number first."""
+    r2 = d[0] * d[0] + d[1] * d[1] + d[2] * d[2]
+    if r2 < nearest[0]:
+        nearest[0], nearest[1], nearest[2] = r2, min(i, j), max(i, j)

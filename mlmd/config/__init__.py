@@ -1,0 +1,160 @@
+"""The schema of a run file: every key with its type, unit, range, default and meaning.
+
+A run file is YAML with the sections below. An unknown key is refused at every level, with the nearest name offered;
+what is refused is refused in one sentence that names file, key and the right form, before any work starts.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from mlmd.config import yaml_values
+from mlmd.config.base import ConfigError, Section
+from mlmd.config.checks import check_together
+from mlmd.config.datasets import DATASETS, SYSTEMS_1D, AnyDataset, Dataset, Newton1d
+from mlmd.config.explain import explain, sections_in
+from mlmd.config.sections import Cluster, Model, Rollout, Training
+
+__all__ = [
+    "DATASETS",
+    "SYSTEMS_1D",
+    "ConfigError",
+    "Dataset",
+    "Run",
+    "Section",
+    "documented_keys",
+    "dump",
+    "flat",
+    "load",
+]
+
+# Sections that only runs with a certain stage have.
+SECTIONS_OF_STAGES = {"model": "train", "training": "train", "rollout": "rollout"}
+
+
+class Run(Section):
+    """A run file."""
+
+    name: str = Field(description="name of the run, for titles and jobs", pattern=r"^[A-Za-z0-9_.-]+$")
+    out: str = Field(min_length=1, description="folder that all output goes below; relative to where mlmd is started")
+    seed: int = Field(2022, ge=0, description="seed of every random stream")
+    dataset: AnyDataset = Field(default_factory=Newton1d)
+    cluster: Cluster = Field(default_factory=Cluster)
+    model: Model = Field(default_factory=Model)
+    training: Training = Field(default_factory=Training)
+    rollout: Rollout = Field(default_factory=Rollout)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_full(cls, values: object) -> object:
+        """`cluster: slurm` is short for `cluster: {kind: slurm}`; a dataset of no named family is of newton1d.
+
+        A section that no stage of the family reads is refused.
+        """
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        if isinstance(values.get("cluster"), str):
+            values["cluster"] = {"kind": values["cluster"]}
+        if isinstance(values.get("dataset"), dict):
+            values["dataset"] = {"family": "newton1d", **values["dataset"]}
+            family = values["dataset"]["family"]
+            if isinstance(family, str) and family in DATASETS:
+                _refuse_unused(family, values)
+        return values
+
+    @property
+    def folder(self) -> Path:
+        """The output folder as a path."""
+        return Path(self.out)
+
+    def settings(self) -> dict:
+        """Every key that this run reads, defaults written out, as JSON values."""
+        return self.model_dump(mode="json", exclude=set(_unused(self.dataset.stages)))
+
+    def require_stage(self, stage: str) -> None:
+        """Raises ConfigError unless runs of this dataset's family have the stage."""
+        if stage not in self.dataset.stages:
+            family = self.dataset.family
+            raise ConfigError(
+                "run file", "dataset.family", f"{family} has no stage {stage}; {_has(self.dataset.stages)}"
+            )
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Run:
+    """Reads and checks a run file; `overrides` are `section.key=value` texts. Raises `ConfigError`."""
+    values = yaml_values.read(path, overrides)
+    try:
+        run = Run.model_validate(values)
+    except ValidationError as error:
+        raise explain(path, error, Run) from error
+    if "rollout" in run.dataset.stages:
+        run = _complete(run)
+    check_together(path, run)
+    return run
+
+
+def dump(run: Run) -> str:
+    """The run file with every default written out, as YAML."""
+    return yaml.safe_dump(run.settings(), sort_keys=False, allow_unicode=True)
+
+
+def flat(section: BaseModel, prefix: str) -> dict[str, object]:
+    """One section as a flat mapping `prefix.key` → JSON value."""
+    return {f"{prefix}.{key}": value for key, value in section.model_dump(mode="json").items()}
+
+
+def documented_keys() -> Iterable[tuple[str, str, str]]:
+    """(key, default, meaning) of every key, in the schema's order; a dataset's keys have their family in brackets."""
+    for name, info in Run.model_fields.items():
+        if name == "dataset":
+            yield "dataset.family", "newton1d", f"dataset family: {', '.join(DATASETS)}"
+            for family, section in DATASETS.items():
+                for key, default, meaning in _keys_of(section, "dataset."):
+                    if key != "dataset.family":
+                        yield f"{key} ({family})", default, meaning
+        elif sections := sections_in(info.annotation):
+            yield from _keys_of(sections[0], f"{name}.")
+        else:
+            yield name, _short(info), info.description
+
+
+def _keys_of(section: type[Section], prefix: str) -> Iterable[tuple[str, str, str]]:
+    for key, info in section.model_fields.items():
+        yield f"{prefix}{key}", _short(info), info.description
+        for inner in sections_in(info.annotation):
+            yield from _keys_of(inner, f"{prefix}{key}.")
+
+
+def _short(info) -> str:
+    if info.is_required() or info.default_factory is not None:
+        return ""
+    value = info.default
+    return str(list(value) if isinstance(value, tuple) else "none" if value is None else value)
+
+
+def _complete(run: Run) -> Run:
+    """Fills in the defaults that are other keys' values."""
+    others = {"systems": run.dataset.test_systems, "time": run.dataset.test_time}
+    missing = {key: value for key, value in others.items() if getattr(run.rollout, key) is None}
+    return run.model_copy(update={"rollout": run.rollout.model_copy(update=missing)})
+
+
+def _unused(stages: Sequence[str]) -> list[str]:
+    return [section for section, stage in SECTIONS_OF_STAGES.items() if stage not in stages]
+
+
+def _refuse_unused(family: str, values: dict) -> None:
+    stages = DATASETS[family].stages
+    for section in _unused(stages):
+        if section in values:
+            told = f"no stage of the family {family} reads this section; {_has(stages)}"
+            raise PydanticCustomError("unused_section", "{told}", {"section": section, "told": told})
+
+
+def _has(stages: Sequence[str]) -> str:
+    commands = [f"`mlmd {name}`" for name in (*stages, "status", "submit", "verify")]
+    return f"there are {', '.join(commands)}"
