@@ -127,6 +127,20 @@ FAMILY_EXAMPLES = {
         "test_time": 0.5,
         "block": 30,
     },
+    "configurations": {
+        "material": "silica",
+        "states": [
+            {"phase": "crystal", "temperature": 300.0, "density": 2.17},
+            {"phase": "liquid", "temperature": 4000.0, "density": 2.2},
+        ],
+        "cells": 1,
+        "systems": 3,
+        "frames": 3,
+        "melt_time": 0.05,
+        "equilibration_time": 0.05,
+        "time_between_frames": 0.02,
+        "block": 2,
+    },
     "spins": {
         "temperatures": (0.5, 1.44, 2.32),
         "samples": (20, 23, 25),

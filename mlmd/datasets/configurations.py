@@ -6,8 +6,10 @@ water (Mattioli, Sciortino, Russo, J. Chem. Phys. 158, 104501 (2023)). States, s
 
 Each run starts from the material's lattice at the state's density. A crystal is heated to its temperature, a liquid
 is molten and then cooled to it, both at constant volume by velocity Verlet with stochastic velocity rescaling; then a
-configuration is kept every `time_between_frames` of the same dynamics. Lennard-Jones pairs end at 2.5 σ and are shifted
-to zero there, so that energies do not jump where forces say nothing of it.
+configuration is kept every `time_between_frames` of the same dynamics. Velocities are drawn anew after each of them,
+and at random times in the equilibration: the vibrations of a cold crystal hardly exchange energy, and would ring on in
+step as they began. Lennard-Jones pairs end at 2.5 σ and are shifted to zero there, so that energies do not jump where
+forces say nothing of it.
 
 Config read here: `seed`, and all of `dataset` but `family`. Metal units, or reduced ones for Lennard-Jones atoms.
 
@@ -15,7 +17,7 @@ Arrays `runs/<field>`: all runs of the first state, then all of the second, … 
 A run is trained on or validates, and of each state some runs do either.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -28,13 +30,15 @@ from mlmd.datasets.base import TRAIN, ArraySchema, Row, placed, split, stream
 from mlmd.fields import FIELDS
 from mlmd.physics import lattices
 from mlmd.physics.box import wrap
-from mlmd.physics.integrators import VelocityRescaling, VelocityVerlet
 from mlmd.physics.potentials import LennardJones, Potential, StillingerWeber, Vashishta
-from mlmd.physics.preparation import RELAXATION_STEPS, Stage, equilibrated
+from mlmd.physics.preparation import Stage, equilibrated
 from mlmd.units import CONSTANTS
 
 OF_FRAMES = ("position", "velocity", "force", "potential_energy", "atom_energy", "virial")
 OF_RUNS = ("box", "species", "state", "temperature", "density", "split")
+
+# Stretches of the equilibration, each with velocities of its own, which halves what is left of the lattice at rest.
+STRETCHES = 10
 
 # Purposes of the random streams; the first number of a spawn key. They never change.
 _RUN, _SPLIT = 0, 1
@@ -142,41 +146,29 @@ def _frames(
     constants, potential = CONSTANTS[substance.units], substance.potential()
     box, species = lattice.box, lattice.species
     mass = constants.inertia * np.array(substance.masses)[species - 1]
-    position, velocity = equilibrated(
-        potential,
-        lattice.position,
-        box,
-        _stages(data, state),
-        data.timestep,
-        random,
-        mass,
-        species,
-        constants.boltzmann,
-    )
-    thermostat = VelocityRescaling(
-        VelocityVerlet(potential, data.timestep),
-        state.temperature,
-        RELAXATION_STEPS * data.timestep,
-        random,
-        constants.boltzmann,
-    )
-    frames = []
-    for frame in range(data.frames):
-        if frame > 0:
-            steps = _steps(data, data.time_between_frames)
-            position, velocity = thermostat.run(position, velocity, box, steps, mass, species)
+    position, velocity, frames = lattice.position, np.zeros_like(lattice.position), []
+    for stages in _stages(data, state, random):
+        for stage in stages:
+            position, velocity = equilibrated(
+                potential, position, box, [stage], data.timestep, random, mass, species, constants.boltzmann
+            )
         position = wrap(position, box)
         result = potential.compute(position, box, species)
         frames.append((position, velocity, result.forces, result.energy, result.atom_energy, result.virial))
     return {name: np.array(values) for name, values in zip(OF_FRAMES, zip(*frames, strict=True), strict=True)}
 
 
-def _stages(data: Any, state: Any) -> list[Stage]:
-    """The way from the lattice to the first configuration."""
-    to_temperature = Stage(state.temperature, _steps(data, data.equilibration_time))
-    if state.phase == "crystal":
-        return [to_temperature]
-    return [Stage(data.melt_temperature, _steps(data, data.melt_time)), to_temperature]
+def _stages(data: Any, state: Any, random: np.random.Generator) -> Iterator[list[Stage]]:
+    """For each configuration the way to it, from the lattice or from the configuration before; stage by stage."""
+    equilibration = _steps(data, data.equilibration_time)
+    # At random times: modes whose period divides a fixed one would keep their energies.
+    drawings = np.sort(random.integers(equilibration + 1, size=STRETCHES - 1))
+    first = [Stage(state.temperature, int(steps)) for steps in np.diff([0, *drawings, equilibration])]
+    if state.phase == "liquid":
+        first.insert(0, Stage(data.melt_temperature, _steps(data, data.melt_time)))
+    yield first
+    for _ in range(data.frames - 1):
+        yield [Stage(state.temperature, _steps(data, data.time_between_frames))]
 
 
 def _atoms_per_volume(substance: Substance, data: Any, density: float) -> float:

@@ -15,10 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from mlmd.physics.compiled import compiled
+from mlmd.physics.lanes import LANES
 from mlmd.state import InvalidInput
 
-# Neighbours are read in groups of so many; rows are filled up with the dummy entry.
-LANES = 8
 # Where the dummy lies beyond everything: its pair terms are cut off.
 FAR = 1e30
 # Cells are cheap to step over; more of them than this find nothing faster.

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mlmd.physics.integrators import VelocityVerlet
+from mlmd.physics.lanes import LANES
 from mlmd.physics.potentials import LennardJones, lennard_jones
 from mlmd.physics.potentials.engine import rows
 from mlmd.state import InvalidInput, NonFiniteState, OverlappingAtoms
@@ -66,8 +67,8 @@ def test_shifts_count_the_pairs_inside_the_cutoff():
     assert abs(at_cutoff.energy) < 1e-9
 
 
-# Atoms on both sides of every change of the way through the pairs.
-SIZES = [2, 3, lennard_jones.FEW, lennard_jones.FEW + 1, 64, lennard_jones.SOME, lennard_jones.SOME + 1, 700]
+# Lanes that are full and not, and both sides of the change to lists.
+SIZES = [1, 2, 3, LANES, LANES + 1, 64, 100, lennard_jones.ALL_PAIRS, lennard_jones.ALL_PAIRS + 1, 700]
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -87,7 +88,7 @@ def test_every_engine_gives_the_forces_of_compute(atoms, threads):
 @pytest.mark.parametrize("atoms", [2, 16, 33])
 def test_systems_side_by_side_feel_their_own_atoms_only(atoms):
     edge = 7.0
-    positions = np.stack([gas(atoms, 3, edge, seed) for seed in range(5)])
+    positions = np.stack([gas(atoms, 3, edge, seed) for seed in range(LANES)])
     potential = LennardJones()
     engine, x = potential.group_engine(positions, np.full(3, edge)), rows(positions)
     force = np.full_like(x, np.nan)
@@ -100,7 +101,7 @@ def test_systems_side_by_side_feel_their_own_atoms_only(atoms):
 def test_lists_and_all_pairs_agree(monkeypatch):
     position, box = gas(600, 3, 10.0), np.full(3, 10.0)
     by_list = LennardJones().compute(position, box)
-    monkeypatch.setattr(lennard_jones, "SOME", 1000)
+    monkeypatch.setattr(lennard_jones, "ALL_PAIRS", 1000)
     all_pairs = LennardJones().compute(position, box)
     assert by_list.energy == pytest.approx(all_pairs.energy, rel=SUMS)
     for ours, theirs in zip(by_list[1:], all_pairs[1:], strict=True):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mlmd.physics.neighbors import LANES, NeighborList, moved, padded, refresh
+from mlmd.physics.lanes import LANES
+from mlmd.physics.neighbors import NeighborList, moved, padded, refresh
 from mlmd.state import InvalidInput
 
 OPEN = np.inf

@@ -15,6 +15,7 @@ import numpy as np
 
 from mlmd.physics import box as boxes
 from mlmd.physics.compiled import compiled
+from mlmd.physics.lanes import LANES
 from mlmd.physics.neighbors import in_threads
 from mlmd.physics.potentials import Potential
 from mlmd.physics.potentials.engine import Engine, rows
@@ -114,15 +115,19 @@ class Splitting:
             alike = [np.flatnonzero(kind == number) for number in range(kind.max() + 1)]
         return [same[first : first + size] for same in alike for first in range(0, len(same), size)]
 
-    def _group(self, start: "Start", group: np.ndarray, species) -> tuple[np.ndarray, np.ndarray]:
+    def _group(
+        self, start: "Start", group: np.ndarray, species: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         try:
-            engine = None
             if hasattr(self.potential, "group_engine"):
-                engine = self.potential.group_engine(start.position[group], start.box_of(group[0]))
-            if engine is not None:
-                return Motion(self, start.of(group), engine).frames(start.steps, start.stride)
+                # Lanes left over repeat the last system.
+                filled = np.pad(group, (0, -len(group) % LANES), mode="edge")
+                engine = self.potential.group_engine(start.position[filled], start.box_of(group[0]))
+                if engine is not None:
+                    found = Motion(self, start.of(filled), engine).frames(start.steps, start.stride)
+                    return tuple(frames[: len(group)] for frames in found)
         except SimulationFailure as error:
-            raise _of_system(error, int(group[error.system])) from error
+            raise _of_system(error, int(group[min(error.system, len(group) - 1)])) from error
         frames = []
         for system in group:
             try:
@@ -266,20 +271,22 @@ def _loop(kernel: Callable, stale: Callable) -> Callable:
         The last kick of a step and the first of the next are made as one. A frame's velocities are a copy that ends
         the step, and the loop goes on as if there were none: no bit depends on the stride.
         """
-        stages, total = drifts.shape[0], (xs.shape[0] - 1) * stride * drifts.shape[0]
+        stages, frames = drifts.shape[0], xs.shape[0]
         x_flat, v_flat, f_flat, over_mass = x.reshape(-1), v.reshape(-1), force.reshape(-1), inverse_mass.reshape(-1)
+        # Divisions cost as much as the forces of a few atoms: what follows from `done` is counted on.
+        stage, frame = done % stages, -(-done // (stages * stride))
+        steps_to_frame = frame * stride - done // stages
         while True:
             kernel(x, force, data)
-            stage = done % stages
             unfinished = kicks[stages] if stage == 0 and done > 0 else 0.0
-            if stage == 0 and (done // stages) % stride == 0:
-                frame = done // stages // stride
+            if stage == 0 and steps_to_frame == 0:
                 xs[frame] = x
                 frame_v = vs[frame].reshape(-1)
                 for i in range(v_flat.shape[0]):
                     frame_v[i] = v_flat[i] + unfinished * over_mass[i] * f_flat[i]
-                if done >= total:
-                    v[:] = vs[frame]
+                frame, steps_to_frame = frame + 1, stride
+                if frame == frames:
+                    v[:] = vs[frame - 1]
                     return done, _DONE
             kick, drift, wild = unfinished + kicks[stage], drifts[stage], 0
             for i in range(v_flat.shape[0]):
@@ -287,7 +294,9 @@ def _loop(kernel: Callable, stale: Callable) -> Callable:
                 way = drift * v_flat[i]
                 wild += 0 if abs(way) <= farthest else 1
                 x_flat[i] += way
-            done += 1
+            done, stage = done + 1, stage + 1
+            if stage == stages:
+                stage, steps_to_frame = 0, steps_to_frame - 1
             if wild > 0:
                 return done, _WILD
             if stale(x, data):

@@ -19,7 +19,8 @@ import numpy as np
 from mlmd.physics import box as boxes
 from mlmd.physics.arithmetic import exponential
 from mlmd.physics.compiled import compiled
-from mlmd.physics.neighbors import LANES, in_threads
+from mlmd.physics.lanes import LANES
+from mlmd.physics.neighbors import in_threads
 from mlmd.physics.potentials.engine import rows
 from mlmd.physics.potentials.lennard_jones import LennardJones
 from mlmd.physics.potentials.lennard_jones_kernels import Parameters, nearest_vector, pair_energy, parameters

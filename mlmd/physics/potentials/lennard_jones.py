@@ -22,8 +22,8 @@ from mlmd.state import InvalidInput, OverlappingAtoms
 
 CONSTANT_SHIFT = 0.0163
 SHIFTS = ("none", "constant", "exact")
-# Where the three ways through the pairs of one system cross in time, measured in a liquid.
-FEW, SOME = 28, 250
+# Up to so many atoms all pairs are faster than a list, measured in a liquid.
+ALL_PAIRS = 200
 # Up to so many atoms systems side by side are faster than one after the other.
 SIDE_BY_SIDE = 64
 # Systems in a group side by side: enough to hide latencies, few enough for the nearest cache.
@@ -96,10 +96,9 @@ class LennardJones:
         self.energies(position, box)
         position, lengths = self._checked(position, box)
         atoms, p = len(position), self._parameters(lengths)
-        if atoms <= FEW:
-            return DirectEngine(kernels.few_atoms, (p, np.empty((3, atoms))), self.sigma)
-        if atoms <= SOME or self.cutoff is None:
-            return DirectEngine(kernels.some_atoms, (p, np.empty((9, 2 * atoms))), self.sigma)
+        if not self._has_list(atoms):
+            scratch = np.full((6, kernels.filled(atoms)), np.nan)
+            return DirectEngine(kernels.all_pairs, (p, scratch), self.sigma)
         if threads == 1:
             return ListEngine(kernels.many_atoms, self._list(lengths), (p,), self.sigma)
         return ListEngine(kernels.many_atoms_threaded, self._list(lengths, threads), (p, threads), self.sigma)
@@ -111,8 +110,8 @@ class LennardJones:
         systems, atoms, _ = position.shape
         if atoms > SIDE_BY_SIDE:
             return None
-        scratch = np.empty((3, atoms, systems)), np.empty((3, systems))
-        return DirectEngine(kernels.side_by_side, (self._parameters(lengths), *scratch), self.sigma)
+        data = self._parameters(lengths), np.empty((3, atoms, systems))
+        return DirectEngine(kernels.side_by_side, data, self.sigma)
 
     @property
     def group(self) -> int:
@@ -143,7 +142,7 @@ class LennardJones:
         return NeighborList(around, self.cutoff, skin * self.sigma, threads)
 
     def _has_list(self, atoms: int) -> bool:
-        return atoms > SOME and self.cutoff is not None
+        return atoms > ALL_PAIRS and self.cutoff is not None
 
     def _energy(self, x: np.ndarray, lengths: np.ndarray) -> tuple[float, float, int, int]:
         """Energy, distance of the nearest pair, and that pair."""

@@ -1,7 +1,7 @@
-"""Compiled forces of Lennard-Jones atoms: of few, of some, of many, and of many systems side by side.
+"""Compiled forces of Lennard-Jones atoms: all pairs of one system, neighbours from a list, systems side by side.
 
-All give F = 24 ε/r² (2 (σ/r)¹² − (σ/r)⁶) r inside the cutoff. They differ in which pairs they go through, so that
-each is vectorised without reordering a sum; the order in which an atom's pairs are added is fixed by the code.
+All give F = 24 ε/r² (2 (σ/r)¹² − (σ/r)⁶) r inside the cutoff. They differ in what stands in the lanes: atoms,
+neighbours, or systems. The order in which an atom's pairs are added is fixed by the code.
 
 Nearest images are taken in units of the edges, where they cost one rounding. An open axis is an edge of 2¹⁰⁰: the
 division is exact, and no difference is ever rounded.
@@ -13,9 +13,12 @@ import numba
 import numpy as np
 
 from mlmd.physics.compiled import compiled
-from mlmd.physics.neighbors import LANES, padded, refresh
+from mlmd.physics.lanes import LANES, gather, lanes, load, nearest, prefetch, store, total, where
+from mlmd.physics.neighbors import padded, refresh
 
 OPEN_EDGE = 2.0**100
+# Rows of a list that are asked for before they are read: a list larger than the caches comes from memory.
+ROWS_AHEAD = 6
 
 
 class Parameters(NamedTuple):
@@ -34,6 +37,11 @@ def parameters(epsilon: float, sigma: float, cutoff: float | None, lengths: np.n
     edge[: len(lengths)] = np.where(np.isfinite(lengths), lengths, OPEN_EDGE)
     cutoff2 = np.inf if cutoff is None else cutoff * cutoff
     return Parameters(sigma**2, cutoff2, 48.0 * epsilon / sigma**2, tuple(edge.tolist()), tuple((1.0 / edge).tolist()))
+
+
+def filled(count: int) -> int:
+    """The next multiple of LANES."""
+    return -(-count // LANES) * LANES
 
 
 @compiled()
@@ -62,96 +70,85 @@ def force_over_distance(r2, sigma2, cutoff2, strength):
 
 
 @compiled()
-def few_atoms(x, force, data):
-    """Every pair twice, the vectorised index the atom that is acted on. Data: parameters, scaled (3, n)."""
-    p, scaled = data
-    atoms = x.shape[1]
-    for axis in range(3):
-        for i in range(atoms):
-            scaled[axis, i] = x[axis, i] * p.inverse[axis]
-            force[axis, i] = 0.0
-    for j in range(atoms):
-        for i in range(atoms):
-            dx, dy, dz = scaled[0, i] - scaled[0, j], scaled[1, i] - scaled[1, j], scaled[2, i] - scaled[2, j]
-            dx = p.edge[0] * (dx - np.rint(dx))
-            dy = p.edge[1] * (dy - np.rint(dy))
-            dz = p.edge[2] * (dz - np.rint(dz))
-            r2 = dx * dx + dy * dy + dz * dz
-            # An atom is nowhere near itself.
-            over_r = force_over_distance(r2 if i != j else 1e60, p.sigma2, p.cutoff2, p.strength)
-            force[0, i] += over_r * dx
-            force[1, i] += over_r * dy
-            force[2, i] += over_r * dz
+def all_pairs(x, force, data):
+    """All pairs of one system: eight atoms in lanes with one other after the next.
 
-
-@compiled()
-def some_atoms(x, force, data):
-    """Every pair once: atom i with atom i + k, for k = 1 … n/2, around a ring.
-
-    Data: parameters, and scratch (9, 2n): scaled positions twice over, reactions on i + k, actions on i.
+    Within the eight every pair comes twice; with the atoms after them once, and the lanes' sum is the reaction. Data:
+    parameters, and scratch (6, filled(n)): scaled positions, not a number beyond the atoms, and forces.
     """
     p, scratch = data
     atoms = x.shape[1]
     sx, sy, sz = scratch[0], scratch[1], scratch[2]
     reaction_x, reaction_y, reaction_z = scratch[3], scratch[4], scratch[5]
-    action_x, action_y, action_z = scratch[6], scratch[7], scratch[8]
     for i in range(atoms):
-        sx[i] = sx[i + atoms] = x[0, i] * p.inverse[0]
-        sy[i] = sy[i + atoms] = x[1, i] * p.inverse[1]
-        sz[i] = sz[i + atoms] = x[2, i] * p.inverse[2]
+        sx[i], sy[i], sz[i] = x[0, i] * p.inverse[0], x[1, i] * p.inverse[1], x[2, i] * p.inverse[2]
     scratch[3:] = 0.0
-    for k in range(1, atoms // 2 + 1):
-        # Halfway around an even ring each pair would come twice.
-        for i in range(k if 2 * k == atoms else atoms):
-            dx, dy, dz = sx[i] - sx[i + k], sy[i] - sy[i + k], sz[i] - sz[i + k]
-            dx = p.edge[0] * (dx - np.rint(dx))
-            dy = p.edge[1] * (dy - np.rint(dy))
-            dz = p.edge[2] * (dz - np.rint(dz))
-            over_r = force_over_distance(dx * dx + dy * dy + dz * dz, p.sigma2, p.cutoff2, p.strength)
-            fx, fy, fz = over_r * dx, over_r * dy, over_r * dz
-            action_x[i] += fx
-            action_y[i] += fy
-            action_z[i] += fz
-            reaction_x[i + k] -= fx
-            reaction_y[i + k] -= fy
-            reaction_z[i + k] -= fz
-    for i in range(atoms):
-        force[0, i] = action_x[i] + (reaction_x[i] + reaction_x[i + atoms])
-        force[1, i] = action_y[i] + (reaction_y[i] + reaction_y[i + atoms])
-        force[2, i] = action_z[i] + (reaction_z[i] + reaction_z[i + atoms])
+    for first in range(0, atoms, LANES):
+        xi, yi, zi = load(sx, first), load(sy, first), load(sz, first)
+        fx, fy, fz = load(reaction_x, first), load(reaction_y, first), load(reaction_z, first)
+        after = min(first + LANES, atoms)
+        for j in range(first, after):
+            dx, dy, dz = _nearest(xi - sx[j], yi - sy[j], zi - sz[j], p)
+            r2 = dx * dx + dy * dy + dz * dz
+            # An atom does not act on itself.
+            over_r = where(r2 > 0.0, _over_r(r2, p.sigma2, p.cutoff2, p.strength), 0.0)
+            fx, fy, fz = fx + over_r * dx, fy + over_r * dy, fz + over_r * dz
+        for j in range(after, atoms):
+            dx, dy, dz = _nearest(xi - sx[j], yi - sy[j], zi - sz[j], p)
+            over_r = _over_r(dx * dx + dy * dy + dz * dz, p.sigma2, p.cutoff2, p.strength)
+            dx, dy, dz = over_r * dx, over_r * dy, over_r * dz
+            fx, fy, fz = fx + dx, fy + dy, fz + dz
+            reaction_x[j] -= total(dx)
+            reaction_y[j] -= total(dy)
+            reaction_z[j] -= total(dz)
+        store(reaction_x, first, fx)
+        store(reaction_y, first, fy)
+        store(reaction_z, first, fz)
+    for axis in range(3):
+        for i in range(atoms):
+            force[axis, i] = scratch[3 + axis, i]
+
+
+@compiled()
+def _nearest(dx, dy, dz, p):
+    """Lanes of difference vectors in units of the edges, at their nearest images and in units of length."""
+    return p.edge[0] * (dx - nearest(dx)), p.edge[1] * (dy - nearest(dy)), p.edge[2] * (dz - nearest(dz))
 
 
 @compiled()
 def side_by_side(x, force, data):
-    """Forces (3, n, lanes) of several systems, the vectorised index the system. Data: parameters, scaled, scratch."""
-    p, scaled, acting = data
-    _, atoms, lanes = x.shape
+    """Forces (3, n, systems) of several systems, a multiple of LANES, each in a lane. Data: parameters, scaled."""
+    p, scaled = data
+    _, atoms, systems = x.shape
     for axis in range(3):
         for i in range(atoms):
-            for lane in range(lanes):
-                scaled[axis, i, lane] = x[axis, i, lane] * p.inverse[axis]
-                force[axis, i, lane] = 0.0
-    acting_x, acting_y, acting_z = acting[0], acting[1], acting[2]
-    for i in range(atoms):
-        acting[:] = force[:, i]
-        xi, yi, zi = scaled[0, i], scaled[1, i], scaled[2, i]
-        for j in range(i + 1, atoms):
-            xj, yj, zj = scaled[0, j], scaled[1, j], scaled[2, j]
-            force_x, force_y, force_z = force[0, j], force[1, j], force[2, j]
-            for lane in range(lanes):
-                dx, dy, dz = xi[lane] - xj[lane], yi[lane] - yj[lane], zi[lane] - zj[lane]
-                dx = p.edge[0] * (dx - np.rint(dx))
-                dy = p.edge[1] * (dy - np.rint(dy))
-                dz = p.edge[2] * (dz - np.rint(dz))
-                over_r = force_over_distance(dx * dx + dy * dy + dz * dz, p.sigma2, p.cutoff2, p.strength)
-                fx, fy, fz = over_r * dx, over_r * dy, over_r * dz
-                acting_x[lane] += fx
-                acting_y[lane] += fy
-                acting_z[lane] += fz
-                force_x[lane] -= fx
-                force_y[lane] -= fy
-                force_z[lane] -= fz
-        force[:, i] = acting
+            for system in range(systems):
+                scaled[axis, i, system] = x[axis, i, system] * p.inverse[axis]
+                force[axis, i, system] = 0.0
+    for first in range(0, systems, LANES):
+        for i in range(atoms):
+            xi, yi, zi = load(scaled[0, i], first), load(scaled[1, i], first), load(scaled[2, i], first)
+            fx, fy, fz = load(force[0, i], first), load(force[1, i], first), load(force[2, i], first)
+            for j in range(i + 1, atoms):
+                xj, yj, zj = load(scaled[0, j], first), load(scaled[1, j], first), load(scaled[2, j], first)
+                dx, dy, dz = _nearest(xi - xj, yi - yj, zi - zj, p)
+                over_r = _over_r(dx * dx + dy * dy + dz * dz, p.sigma2, p.cutoff2, p.strength)
+                dx, dy, dz = over_r * dx, over_r * dy, over_r * dz
+                fx, fy, fz = fx + dx, fy + dy, fz + dz
+                store(force[0, j], first, load(force[0, j], first) - dx)
+                store(force[1, j], first, load(force[1, j], first) - dy)
+                store(force[2, j], first, load(force[2, j], first) - dz)
+            store(force[0, i], first, fx)
+            store(force[1, i], first, fy)
+            store(force[2, i], first, fz)
+
+
+@compiled()
+def _over_r(r2, sigma2, cutoff2, strength):
+    """`force_over_distance` of lanes."""
+    s = sigma2 / r2
+    sixth = s * s * s
+    return where(r2 < cutoff2, strength * (s * sixth) * (sixth - 0.5), 0.0)
 
 
 @compiled()
@@ -185,38 +182,21 @@ def _arrays(neighbors):
 
 @compiled()
 def _listed(place, owner, row, count, index, sigma2, cutoff2, strength, first, last, force):
-    """Forces on the atoms of the list's rows first … last − 1: neighbours gathered, then pairs, then their sum."""
+    """Forces on the atoms of the list's rows first … last − 1."""
     px, py, pz = place[0], place[1], place[2]
-    room = index.shape[1]
-    fx, fy, fz = np.zeros(room), np.zeros(room), np.zeros(room)
     for here in range(first, last):
         entry = row[here]
         x, y, z = px[entry], py[entry], pz[entry]
-        filled = padded(count[here])
-        for k in range(filled):
-            other = index[here, k]
-            fx[k], fy[k], fz[k] = px[other], py[other], pz[other]
-        for k in range(filled):
-            dx, dy, dz = x - fx[k], y - fy[k], z - fz[k]
-            over_r = force_over_distance(dx * dx + dy * dy + dz * dz, sigma2, cutoff2, strength)
-            fx[k], fy[k], fz[k] = over_r * dx, over_r * dy, over_r * dz
+        fx, fy, fz = lanes(0.0), lanes(0.0), lanes(0.0)
+        ahead = min(here + ROWS_AHEAD, last - 1)
+        for k in range(0, index.shape[1], 16):
+            prefetch(index, ahead, k)
+        for k in range(0, padded(count[here]), LANES):
+            dx = x - gather(px, index, here, k)
+            dy = y - gather(py, index, here, k)
+            dz = z - gather(pz, index, here, k)
+            r2 = dx * dx + dy * dy + dz * dz
+            over_r = _over_r(r2, sigma2, cutoff2, strength)
+            fx, fy, fz = fx + over_r * dx, fy + over_r * dy, fz + over_r * dz
         atom = owner[entry]
-        _fold(fx, fy, fz, filled)
-        force[0, atom], force[1, atom], force[2, atom] = _total(fx), _total(fy), _total(fz)
-
-
-@compiled()
-def _fold(fx, fy, fz, count):
-    """Adds the first `count` values, a multiple of LANES, onto the first LANES: an order that vectors keep."""
-    for k in range(LANES, count, LANES):
-        for lane in range(LANES):
-            fx[lane] += fx[k + lane]
-        for lane in range(LANES):
-            fy[lane] += fy[k + lane]
-        for lane in range(LANES):
-            fz[lane] += fz[k + lane]
-
-
-@compiled()
-def _total(lanes):
-    return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]))
+        force[0, atom], force[1, atom], force[2, atom] = total(fx), total(fy), total(fz)

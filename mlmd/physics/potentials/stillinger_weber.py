@@ -17,7 +17,8 @@ import numpy as np
 
 from mlmd.physics.arithmetic import HIGHEST_POWER, exponential, whole_power
 from mlmd.physics.compiled import compiled
-from mlmd.physics.neighbors import LANES, NeighborList, refresh
+from mlmd.physics.lanes import LANES
+from mlmd.physics.neighbors import NeighborList, refresh
 from mlmd.physics.potentials import parameter_files, three_body
 from mlmd.physics.potentials.base import Result
 from mlmd.physics.potentials.engine import Engine, ListEngine, rows

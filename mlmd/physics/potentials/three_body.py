@@ -18,7 +18,7 @@ import numpy as np
 
 from mlmd.physics import box as boxes
 from mlmd.physics.compiled import compiled
-from mlmd.physics.neighbors import LANES
+from mlmd.physics.lanes import LANES
 from mlmd.physics.potentials.parameter_files import species_indices
 from mlmd.state import InvalidInput
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from mlmd.physics.arithmetic import exponential, whole_power
 from mlmd.physics.compiled import compiled
-from mlmd.physics.neighbors import LANES, refresh
+from mlmd.physics.lanes import LANES
+from mlmd.physics.neighbors import refresh
 from mlmd.physics.potentials import three_body
 from mlmd.physics.potentials.three_body import INVERSE, PAIR_ENERGY, PAIR_SLOPE, PARAMETERS, SLOPE, Angles, G, X, Y, Z
 
