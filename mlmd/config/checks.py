@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # What a worker process takes before it holds any data, measured.
 WORKER_BYTES = 250e6
+# The share of its memory at which Dask pauses a worker.
+PAUSED_AT = 0.8
 # Months of Verlet steps; beyond it a number is a slip of the pen.
 MOST_STEPS = 1e15
 # Atoms in a cube of their smallest distance up to which places at random are found fast.
@@ -136,12 +138,12 @@ def _check_operators(path: Path, run: "Run") -> None:
 
 
 def _check_memory(path: Path, run: "Run") -> None:
-    """A worker holds one item."""
-    room = _bytes(run.cluster.memory) - WORKER_BYTES
+    """A worker holds one item, and is paused before its memory is full."""
+    room = PAUSED_AT * _bytes(run.cluster.memory) - WORKER_BYTES
     if run.dataset.item_bytes <= room:
         return
     load = max(run.dataset.loads, key=lambda load: load.entries * load.entry_bytes)
-    needed = (run.dataset.item_bytes + WORKER_BYTES) / 1e9
+    needed = (run.dataset.item_bytes + WORKER_BYTES) / PAUSED_AT / 1e9
     raise ConfigError(
         path,
         "dataset.block",

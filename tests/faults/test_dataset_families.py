@@ -40,7 +40,7 @@ IN_A_FAMILY = [
     ("lj_few_body", {"stride": 300}, "stride", "300 does not divide the 2000000 steps of dataset.time; the nearest"),
     ("lj_few_body", {"test_time": 0.05}, "stride", "100 does not divide the 50 steps of dataset.test_time"),
     ("lj_few_body", {"systems": 1}, "systems", "of 1, dataset.train_fraction 0.8 trains on 1"),
-    ("lj_few_body", {"block": 50}, "block", "50 systems of 16 atoms and 20,001 frames need 1.8 GB in a worker"),
+    ("lj_few_body", {"block": 50}, "block", "50 systems of 16 atoms and 20,001 frames need 2.3 GB in a worker"),
     ("lj_few_body", {"smallest_distance": 7.0}, "smallest_distance", "at most half of dataset.box, which is 3"),
     ("lj2d", {"samples": [5, 5]}, "samples", "2 numbers for the 12 of dataset.temperatures; give one for all, or"),
     ("lj2d", {"samples": "many"}, "samples", "should be a list"),

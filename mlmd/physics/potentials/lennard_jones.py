@@ -78,15 +78,16 @@ class LennardJones:
         """
         position, lengths = self._checked(position, box)
         flat = position.reshape(-1, *position.shape[-2:])
-        energies = np.empty(len(flat))
+        energies, nearest = np.empty(len(flat)), np.empty((len(flat), 3))
         bounds = np.linspace(0, len(flat), threads + 1).astype(int)
 
         def work(part: int) -> None:
-            for number in range(bounds[part], bounds[part + 1]):
-                energies[number], *nearest = self._energy(rows(flat[number]), lengths)
-                self._refuse_overlap(number, nearest)
+            here = slice(bounds[part], bounds[part + 1])
+            self._fill_energies(flat[here], lengths, energies[here], nearest[here])
 
         in_threads(work, threads)
+        for number in np.flatnonzero(nearest[:, 0] < OVERLAP * self.sigma):
+            self._refuse_overlap(int(number) if position.ndim > 2 else None, nearest[number])
         return energies.reshape(position.shape[:-2])
 
     def engine(
@@ -144,17 +145,22 @@ class LennardJones:
     def _has_list(self, atoms: int) -> bool:
         return atoms > ALL_PAIRS and self.cutoff is not None
 
-    def _energy(self, x: np.ndarray, lengths: np.ndarray) -> tuple[float, float, int, int]:
-        """Energy, distance of the nearest pair, and that pair."""
+    def _fill_energies(
+        self, position: np.ndarray, lengths: np.ndarray, energies: np.ndarray, nearest: np.ndarray
+    ) -> None:
+        """Energies (systems,), and the distance of the nearest pair with that pair (systems, 3)."""
         p = self._parameters(lengths)
-        if self._has_list(x.shape[1]):
-            return _energy_listed(self._list(lengths, skin=0.0).build(x), p, self.offset)
-        return _energy(x, p, self.offset)
+        if not self._has_list(position.shape[1]):
+            _energies(position, p, self.offset, energies, nearest)
+            return
+        for system, one in enumerate(position):
+            neighbors = self._list(lengths, skin=0.0).build(rows(one))
+            energies[system], *nearest[system] = _energy_listed(neighbors, p, self.offset)
 
     def _refuse_overlap(self, system: int | None, nearest: tuple[float, int, int]) -> None:
         distance, first, second = nearest
         if distance < OVERLAP * self.sigma:
-            raise OverlappingAtoms(system, (first, second), distance)
+            raise OverlappingAtoms(system, (int(first), int(second)), float(distance))
 
 
 @compiled()
@@ -182,6 +188,18 @@ def _evaluate_listed(neighbors, p, offset, force, virial, energy):
             _add_pair(d, owner[entry], p, offset, force, virial, energy)
             _keep_nearest(nearest, d, owner[entry], owner[other])
     return np.sqrt(nearest[0]), int(nearest[1]), int(nearest[2])
+
+
+@compiled()
+def _energies(position, p, offset, energies, nearest):
+    """Energies of systems (systems, atoms, dim) by all pairs; distance of the nearest pair, and that pair, of each."""
+    systems, atoms, dim = position.shape
+    x = np.zeros((3, atoms))
+    for system in range(systems):
+        for axis in range(dim):
+            for i in range(atoms):
+                x[axis, i] = position[system, i, axis]
+        energies[system], nearest[system, 0], nearest[system, 1], nearest[system, 2] = _energy(x, p, offset)
 
 
 @compiled()
