@@ -70,7 +70,7 @@ IN_A_FAMILY = [
         "spins",
         {"size": 16},
         "block",
-        "100 test samples of 200 steps need 4.2 GB in a worker, and cluster.memory is 1GB",
+        "100 test samples of 200 steps need 5.3 GB in a worker, and cluster.memory is 1GB",
     ),
 ]
 

@@ -29,7 +29,7 @@ IN_A_SECTION = [
     ("dataset", "time", 0.05, "does not divide the 50 steps"),
     ("dataset", "time", 200.00005, "not a whole number of timesteps of 0.001"),
     ("dataset", "stride", 300, "300 does not divide the 200000 steps of dataset.time; the nearest that does is 320"),
-    ("dataset", "block", 5000, "5000 systems of 10,000 frames need 2.6 GB in a worker, and cluster.memory is 1GB"),
+    ("dataset", "block", 5000, "5000 systems of 10,000 frames need 3.3 GB in a worker, and cluster.memory is 1GB"),
     ("dataset", "stride", 100.0, "valid integer, not 100.0"),
     ("dataset", "stride", True, "valid integer, not True"),
     ("dataset", "stride", 0, "greater than 0, not 0"),
