@@ -23,7 +23,7 @@ setup(
         "mpi4py",
         "numba",
         "numpy<2.1",
-        "pydantic>=2",
+        "pydantic>=2.10",
         "pyyaml",
         "tqdm",
         "zarr>=3.1",

@@ -35,6 +35,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "hpc.training": ({"hpc"}, EVERYWHERE | NETWORK_AND_FILES | {"tensorflow", "keras"}),
     # layer 2
     "mlmd.physics": ({"mlmd.physics", "mlmd.fields", "mlmd.units", "mlmd.state"}, EVERYWHERE | {"numba"}),
+    "mlmd.physics.lanes": ({"mlmd.physics"}, {"numba", "llvmlite"}),
     "mlmd.models": (
         {"mlmd.models", "mlmd.physics", "mlmd.fields", "mlmd.units", "mlmd.state"},
         EVERYWHERE | {"numba", "keras"},

@@ -12,6 +12,7 @@ Positions here are (3, n), one contiguous row a coordinate; missing dimensions a
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+import numba
 import numpy as np
 
 from mlmd.physics.compiled import compiled
@@ -53,9 +54,13 @@ class NeighborList:
         self.lengths = np.asarray(lengths, dtype=np.float64)
         self.reach, self.skin, self.threads = cutoff + skin, skin, threads
         self._capacity, self._room = 2 * LANES, 64
+        self._index, self._count = np.empty((0, 0), np.int32), np.empty(0, np.int32)
 
     def build(self, x: np.ndarray) -> Neighbors:
-        """The list of the atoms at `x` (3, n), anywhere in space. Raises InvalidInput where images are too many."""
+        """The list of the atoms at `x` (3, n), anywhere in space, in the memory of the list made before.
+
+        Raises InvalidInput where images are too many.
+        """
         place, owner, shift = self._entries(x)
         grid = self._grid(place)
         start, order = _sorted_by_cell(place, grid)
@@ -93,18 +98,13 @@ class NeighborList:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Counts and entries of all rows, made by several threads; a row that does not fit widens the table."""
         rows = len(row)
-        count = np.empty(rows, dtype=np.int32)
-        bounds = np.linspace(0, rows, self.threads + 1).astype(np.int64)
+        fill = _fill_in_threads if self.threads > 1 else _fill_alone
         while True:
-            index = np.empty((rows, self._capacity), dtype=np.int32)
-
-            def fill(part: int, index=index) -> int:
-                stretch = bounds[part], bounds[part + 1]
-                return _fill(place, row, start, grid, self.reach, *stretch, count, index)
-
-            most = max(in_threads(fill, self.threads))
+            if self._index.shape != (rows, self._capacity):
+                self._index, self._count = np.empty((rows, self._capacity), np.int32), np.empty(rows, np.int32)
+            most = fill(place, row, start, *grid, self.reach, self.threads, self._count, self._index)
             if most <= self._capacity:
-                return count, index
+                return self._count, self._index
             self._capacity = -(-(most + most // 16) // LANES) * LANES
 
 
@@ -125,8 +125,13 @@ def padded(count):
 @compiled()
 def refresh(x, neighbors):
     """Brings the entries to where their atoms at `x` (3, n) are now."""
-    owner, shift, place = neighbors.owner, neighbors.shift, neighbors.place
-    for entry in range(owner.shape[0] - 1):
+    follow(x, neighbors.owner, neighbors.shift, 0, neighbors.owner.shape[0] - 1, neighbors.place)
+
+
+@compiled()
+def follow(x, owner, shift, first, last, place):
+    """`refresh` of the entries first … last − 1."""
+    for entry in range(first, last):
         atom = owner[entry]
         place[0, entry] = x[0, atom] + shift[0, entry]
         place[1, entry] = x[1, atom] + shift[1, entry]
@@ -161,12 +166,7 @@ def _images(x, lengths, reach, place, owner, shift):
     Nothing is written beyond the room there is.
     """
     atoms, room = x.shape[1], owner.shape[0]
-    for atom in range(min(atoms, room)):
-        owner[atom] = atom
-        for axis in range(3):
-            edge = lengths[axis]
-            shift[axis, atom] = -edge * np.floor(x[axis, atom] / edge) if np.isfinite(edge) else 0.0
-            place[axis, atom] = x[axis, atom] + shift[axis, atom]
+    _enter(x[:, :room], lengths, place, owner, shift)
     found = atoms
     for axis in range(3):
         edge = lengths[axis]
@@ -181,11 +181,28 @@ def _images(x, lengths, reach, place, owner, shift):
                 if -reach <= moved_to <= edge + reach:
                     if found < room:
                         owner[found] = owner[entry]
-                        place[:, found], shift[:, found] = place[:, entry], shift[:, entry]
+                        for other in range(3):
+                            place[other, found], shift[other, found] = place[other, entry], shift[other, entry]
                         place[axis, found] = moved_to
                         shift[axis, found] += image * edge
                     found += 1
     return found
+
+
+@compiled()
+def _enter(x, lengths, place, owner, shift):
+    """Enters the atoms at `x`, moved into the box."""
+    atoms = x.shape[1]
+    for atom in range(atoms):
+        owner[atom] = atom
+    for axis in range(3):
+        edge = lengths[axis]
+        shift[axis, :atoms] = 0.0
+        if np.isfinite(edge):
+            for atom in range(atoms):
+                shift[axis, atom] = -edge * np.floor(x[axis, atom] / edge)
+        for atom in range(atoms):
+            place[axis, atom] = x[axis, atom] + shift[axis, atom]
 
 
 @compiled()
@@ -231,6 +248,22 @@ def _sorted_by_cell(place, grid):
         order[free[cell[entry]]] = entry
         free[cell[entry]] += 1
     return start, order
+
+
+@compiled()
+def _fill_alone(place, row, start, low, width, cells, reach, _parts, count, index):
+    """Fills all rows; returns the largest number of entries that a row needs."""
+    return _fill(place, row, start, _Grid(low, width, cells), reach, 0, row.shape[0], count, index)
+
+
+@compiled(parallel=True)
+def _fill_in_threads(place, row, start, low, width, cells, reach, parts, count, index):
+    """The same by `parts` of numba's threads."""
+    rows, most = row.shape[0], np.zeros(parts, dtype=np.int64)
+    for part in numba.prange(parts):
+        first, last = part * rows // parts, (part + 1) * rows // parts
+        most[part] = _fill(place, row, start, _Grid(low, width, cells), reach, first, last, count, index)
+    return most.max()
 
 
 @compiled()

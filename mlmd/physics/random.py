@@ -8,6 +8,7 @@ A stream is its state, (4,) unsigned 64-bit integers, which stands in the argume
 import numpy as np
 
 from mlmd.physics.compiled import compiled
+from mlmd.state import InvalidInput
 
 
 def streams(seed: int, systems: int, key: tuple[int, ...] = ()) -> np.ndarray:
@@ -17,6 +18,17 @@ def streams(seed: int, systems: int, key: tuple[int, ...] = ()) -> np.ndarray:
     """
     states = [np.random.SeedSequence(seed, spawn_key=(*key, i)).generate_state(4, np.uint64) for i in range(systems)]
     return np.array(states, dtype=np.uint64).reshape(systems, 4)
+
+
+def checked(states: np.ndarray, systems: int) -> np.ndarray:
+    """A copy of the streams of so many systems, to go on with. Raises InvalidInput where they are none."""
+    values = np.array(states)
+    if values.shape != (systems, 4) or values.dtype != np.uint64 or not values.any(axis=1).all():
+        raise InvalidInput(
+            f"the streams of {systems} systems are unsigned 64-bit integers ({systems}, 4), none of them all zero, "
+            f"as `random.streams` makes them; not {values.dtype} {values.shape}"
+        )
+    return values
 
 
 @compiled()

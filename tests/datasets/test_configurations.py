@@ -12,7 +12,7 @@ from mlmd.physics import lattices
 from mlmd.physics.box import nearest_image
 from mlmd.physics.potentials import LennardJones, StillingerWeber, Vashishta
 from mlmd.state import SimulationFailure
-from tests.helpers import CHECKOUT, digest, family_example
+from tests.helpers import CHECKOUT, family_example
 from tests.programs import mlmd
 from tests.tolerances import MANY_STEPS, ROUNDING, STANDARD_ERRORS
 
@@ -158,8 +158,6 @@ def test_a_liquid_has_the_energy_and_the_temperature_of_equilibrium(
     if isinstance(energy, str):
         with np.load(CHECKOUT / "tests" / "data" / "lammps" / f"{energy}.npz") as data:
             # The first frame of a file of several temperatures is the hottest.
-            assert density == pytest.approx(masses(config, arrays).mean() * data["position"].shape[1] / (
-                AVOGADRO * 1e-24 * data["box"][0].prod()), rel=1e-3)  # fmt: skip
             energy = data["energy"][0] / data["position"].shape[1]
     found = arrays["potential_energy"] / config.dataset.atoms
     own = found.mean(axis=1).std(ddof=1) / np.sqrt(len(found))
@@ -204,9 +202,9 @@ def test_a_run_does_not_depend_on_how_many_there_are_or_on_who_makes_it():
     one = family_example("configurations", block=1)
     rows = configurations.rows(one)
     assert len(rows) == 6
-    (whole,) = (digest({name: arrays[name][3:4] for name in names}),)
     alone = configurations.simulate(one, rows[3])
-    assert digest({name: alone[f"runs/{name}"] for name in names}) == whole
+    for name in names:
+        assert np.array_equal(alone[f"runs/{name}"], arrays[name][3:4])
 
 
 def test_runs_draw_from_streams_of_their_own(monkeypatch):

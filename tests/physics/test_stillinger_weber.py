@@ -1,6 +1,5 @@
 """Stillinger–Weber against its formula, its known values, and the symmetries of space."""
 
-
 import numpy as np
 import pytest
 

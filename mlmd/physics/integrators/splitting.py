@@ -115,9 +115,7 @@ class Splitting:
             alike = [np.flatnonzero(kind == number) for number in range(kind.max() + 1)]
         return [same[first : first + size] for same in alike for first in range(0, len(same), size)]
 
-    def _group(
-        self, start: "Start", group: np.ndarray, species: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _group(self, start: "Start", group: np.ndarray, species: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         try:
             if hasattr(self.potential, "group_engine"):
                 # Lanes left over repeat the last system.

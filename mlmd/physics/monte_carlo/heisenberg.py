@@ -24,7 +24,7 @@ import numpy as np
 from mlmd.physics.arithmetic import exponential, sine
 from mlmd.physics.compiled import compiled
 from mlmd.physics.heisenberg import EVEN, ODD, energy, in_groups, join, lattices, magnetization, split, sublattice_field
-from mlmd.physics.random import fill_uniform
+from mlmd.physics.random import checked, fill_uniform
 from mlmd.state import InvalidInput
 
 # Park's thesis, section 4.1.1: temperatures in J/k_B and how many configurations were made at each.
@@ -130,7 +130,7 @@ class Metropolis:
     ) -> tuple[np.ndarray, np.ndarray]:
         if sweeps < 0:
             raise InvalidInput(f"sweeps are 0 or more, not {sweeps}")
-        ends, moved_on = np.empty_like(start), _own(streams, len(start))
+        ends, moved_on = np.empty_like(start), checked(streams, len(start))
 
         def work(group: slice) -> None:
             even, odd = split(start[group])
@@ -148,7 +148,7 @@ class Metropolis:
 
 def random_spins(size: int, streams: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Spins (systems, size, size, size, 3) uniform on the sphere, T = ∞, and the streams (systems, 4) after it."""
-    state = _own(streams, len(streams)).T.copy()
+    state = checked(streams, len(streams)).T.copy()
     uniform = np.empty((2, size**3, len(streams)))
     fill_uniform(state, uniform.reshape(-1, len(streams)))
     spins = np.empty((len(streams), size, size, size, 3))
@@ -186,12 +186,6 @@ def _batch(spins: np.ndarray) -> np.ndarray:
     if np.ndim(spins) != 5:
         raise InvalidInput(f"spins to sample have shape (systems, L, L, L, 3), not {np.shape(spins)}")
     return values
-
-
-def _own(streams: np.ndarray, systems: int) -> np.ndarray:
-    if np.shape(streams) != (systems, 4):
-        raise InvalidInput(f"the streams of {systems} systems have shape ({systems}, 4), not {np.shape(streams)}")
-    return np.array(streams, dtype=np.uint64)
 
 
 @compiled()

@@ -24,7 +24,7 @@ from mlmd.physics.neighbors import in_threads
 from mlmd.physics.potentials.engine import rows
 from mlmd.physics.potentials.lennard_jones import LennardJones
 from mlmd.physics.potentials.lennard_jones_kernels import Parameters, nearest_vector, pair_energy, parameters
-from mlmd.physics.random import fill_uniform
+from mlmd.physics.random import checked, fill_uniform
 from mlmd.state import InvalidInput
 
 # The share of accepted trials that equilibration aims at, and the sweeps between two corrections of the width.
@@ -71,7 +71,7 @@ def sample(
     """
     position, edges = _starts(position, box)
     chains, atoms, dim = position.shape
-    temperatures, streams = _temperatures(temperature, chains), _own(streams, chains)
+    temperatures, streams = _temperatures(temperature, chains), checked(streams, chains)
     least = {
         "samples": (samples, 1),
         "sweeps": (sweeps, 1),
@@ -153,17 +153,6 @@ def _temperatures(temperature: float | np.ndarray, chains: int) -> np.ndarray:
     for chain, value in enumerate(values):
         if not 0 < value < math.inf:
             raise InvalidInput(f"chain {chain}: the temperature of a sampling is positive, not {value}")
-    return values
-
-
-def _own(streams: np.ndarray, chains: int) -> np.ndarray:
-    """A copy of the streams, checked."""
-    values = np.array(streams)
-    if values.shape != (chains, 4) or values.dtype != np.uint64 or not values.any(axis=1).all():
-        raise InvalidInput(
-            f"{chains} chains have streams of unsigned 64-bit integers ({chains}, 4), none of them zero, "
-            f"as `random.streams` makes them; not {values.dtype} {values.shape}"
-        )
     return values
 
 

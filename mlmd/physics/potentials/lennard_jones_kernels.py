@@ -14,7 +14,7 @@ import numpy as np
 
 from mlmd.physics.compiled import compiled
 from mlmd.physics.lanes import LANES, gather, lanes, load, nearest, prefetch, store, total, where
-from mlmd.physics.neighbors import padded, refresh
+from mlmd.physics.neighbors import follow, padded, refresh
 
 OPEN_EDGE = 2.0**100
 # Rows of a list that are asked for before they are read: a list larger than the caches comes from memory.
@@ -165,11 +165,12 @@ def many_atoms(x, force, data):
 def many_atoms_threaded(x, force, data):
     """The same in `parts` threads: each atom's sum is one thread's, so no bit differs. Data: and the parts."""
     neighbors, p, parts = data
-    refresh(x, neighbors)
     # What goes into a parallel loop goes by name: numba takes no named tuple there.
     place, owner, row, count, index = _arrays(neighbors)
+    shift, entries, rows = neighbors.shift, owner.shape[0] - 1, row.shape[0]
     sigma2, cutoff2, strength = p.sigma2, p.cutoff2, p.strength
-    rows = row.shape[0]
+    for part in numba.prange(parts):
+        follow(x, owner, shift, part * entries // parts, (part + 1) * entries // parts, place)
     for part in numba.prange(parts):
         first, last = part * rows // parts, (part + 1) * rows // parts
         _listed(place, owner, row, count, index, sigma2, cutoff2, strength, first, last, force)
