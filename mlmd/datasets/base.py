@@ -5,7 +5,7 @@ so any machine makes the same bytes in any order.
 """
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mlmd.datasets.windows import Moments
-from mlmd.fields import Field
+from mlmd.fields import FIELDS, Field
 from mlmd.state import SimulationFailure
 
 Row = Mapping[str, Any]
@@ -63,6 +63,16 @@ class Family(Protocol):
         Empty for an item that is not for training, or a family without statistics.
         """
         ...
+
+
+def schema_of(path: str, names: Iterable[str], length: Mapping[str, int], rows: int) -> dict[str, ArraySchema]:
+    """The arrays `path`/name of the named fields, of so many entries along each axis, `rows` of them in an item."""
+    return {
+        f"{path}/{name}": ArraySchema(
+            tuple(length[axis] for axis in FIELDS[name].axes), FIELDS[name].dtype, rows, FIELDS[name]
+        )
+        for name in names
+    }
 
 
 def stream(seed: int, *purpose: int) -> np.random.Generator:

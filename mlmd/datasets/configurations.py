@@ -26,7 +26,7 @@ import numpy as np
 
 from mlmd.config.datasets import LJ_CUTOFF
 from mlmd.datasets import windows
-from mlmd.datasets.base import TRAIN, ArraySchema, Row, placed, split, stream
+from mlmd.datasets.base import TRAIN, ArraySchema, Row, placed, schema_of, split, stream
 from mlmd.fields import FIELDS
 from mlmd.physics import lattices
 from mlmd.physics.box import wrap
@@ -78,12 +78,7 @@ def schema(config: Any) -> dict[str, ArraySchema]:
     """Every array by its path; a shard is a block of runs."""
     data = config.dataset
     length = {"system": len(data.states) * data.systems, "frame": data.frames, "atom": data.atoms, "dim": 3}
-    return {
-        f"runs/{name}": ArraySchema(
-            tuple(length[axis] for axis in FIELDS[name].axes), FIELDS[name].dtype, data.block, FIELDS[name]
-        )
-        for name in (*OF_FRAMES, *OF_RUNS)
-    }
+    return schema_of("runs", (*OF_FRAMES, *OF_RUNS), length, data.block)
 
 
 def attributes(config: Any) -> dict[str, Any]:

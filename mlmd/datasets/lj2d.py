@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 
 from mlmd.datasets import verlet, windows
-from mlmd.datasets.base import TRAIN, ArraySchema, Row, placed, split_by_chain, stream
-from mlmd.fields import FIELDS
+from mlmd.datasets.base import TRAIN, ArraySchema, Row, placed, schema_of, split_by_chain, stream
 from mlmd.physics import random
 from mlmd.physics.initial import maxwell_boltzmann, random_placement
 from mlmd.physics.monte_carlo import lennard_jones as monte_carlo
@@ -70,10 +69,8 @@ def schema(config: Any) -> dict[str, ArraySchema]:
         length = {"frame": _steps(config, part) + 1, "atom": config.dataset.atoms, "dim": DIM}
         for density in range(len(config.dataset.densities)):
             for temperature, count in enumerate(_counts(config, part)):
-                for name in names:
-                    shape = tuple({"system": count, **length}[axis] for axis in FIELDS[name].axes)
-                    path = f"{_place(config, part, density, temperature)}/{name}"
-                    found[path] = ArraySchema(shape, FIELDS[name].dtype, config.dataset.block, FIELDS[name])
+                path = _place(config, part, density, temperature)
+                found |= schema_of(path, names, {"system": count, **length}, config.dataset.block)
     return found
 
 

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 
 from mlmd.datasets import verlet, windows
-from mlmd.datasets.base import TRAIN, ArraySchema, Row, placed, split, stream
-from mlmd.fields import FIELDS
+from mlmd.datasets.base import TRAIN, ArraySchema, Row, placed, schema_of, split, stream
 from mlmd.physics.initial import grown_placement, maxwell_boltzmann, random_placement
 from mlmd.physics.potentials import LennardJones
 
@@ -50,10 +49,7 @@ def schema(config: Any) -> dict[str, ArraySchema]:
         for part, names in FIELDS_OF_PARTS.items():
             frames = _steps(config, part) // config.dataset.stride + 1
             length = {"system": _count(config, part), "frame": frames, "atom": atoms, "dim": 3}
-            for name in names:
-                shape = tuple(length[axis] for axis in FIELDS[name].axes)
-                path = f"{_place(atoms, part)}/{name}"
-                found[path] = ArraySchema(shape, FIELDS[name].dtype, config.dataset.block, FIELDS[name])
+            found |= schema_of(_place(atoms, part), names, length, config.dataset.block)
     return found
 
 

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 
 from mlmd.datasets import verlet
-from mlmd.datasets.base import ArraySchema, Row, placed, stream
+from mlmd.datasets.base import ArraySchema, Row, placed, schema_of, stream
 from mlmd.datasets.windows import Moments
-from mlmd.fields import FIELDS
 from mlmd.physics.box import wrap
 from mlmd.physics.potentials import LennardJones
 from mlmd.physics.preparation import lennard_jones_liquid
@@ -43,9 +42,7 @@ def schema(config: Any) -> dict[str, ArraySchema]:
     found = {}
     for atoms in data.atoms:
         length = {"system": data.systems, "frame": frames, "atom": atoms, "dim": 3}
-        for name in NAMES:
-            shape = tuple(length[axis] for axis in FIELDS[name].axes)
-            found[f"{atoms}/{name}"] = ArraySchema(shape, FIELDS[name].dtype, data.block, FIELDS[name])
+        found |= schema_of(str(atoms), NAMES, length, data.block)
     return found
 
 

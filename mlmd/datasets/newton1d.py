@@ -19,8 +19,7 @@ import numpy as np
 
 from mlmd.config import ConfigError
 from mlmd.datasets import windows
-from mlmd.datasets.base import TRAIN, ArraySchema, Row, placed, split, stream
-from mlmd.fields import FIELDS
+from mlmd.datasets.base import TRAIN, ArraySchema, Row, placed, schema_of, split, stream
 from mlmd.physics.integrators.verlet import trajectories
 from mlmd.physics.potentials import LINES
 from mlmd.physics.potentials.one_dimensional import evaluate
@@ -122,10 +121,7 @@ def schema(config: Any) -> dict[str, ArraySchema]:
         _require_both(config, system)
         for part in PARTS:
             length = {"system": _count(config, system, part), "frame": frames(config, part), "atom": 1, "dim": 1}
-            for name in _names(part):
-                field = FIELDS[name]
-                shape = tuple(length[axis] for axis in field.axes)
-                found[f"{system}/{part}/{name}"] = ArraySchema(shape, field.dtype, config.dataset.block, field)
+            found |= schema_of(f"{system}/{part}", _names(part), length, config.dataset.block)
     return found
 
 

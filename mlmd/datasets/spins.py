@@ -23,8 +23,7 @@ from typing import Any
 import numpy as np
 
 from mlmd.datasets import windows
-from mlmd.datasets.base import TRAIN, ArraySchema, Row, placed, split_by_chain, stream
-from mlmd.fields import FIELDS
+from mlmd.datasets.base import TRAIN, ArraySchema, Row, placed, schema_of, split_by_chain, stream
 from mlmd.physics import random
 from mlmd.physics.integrators.suzuki_trotter import SuzukiTrotter
 from mlmd.physics.monte_carlo.heisenberg import Metropolis, anneal
@@ -56,10 +55,8 @@ def schema(config: Any) -> dict[str, ArraySchema]:
         steps = _steps(config, part)
         length = {"frame": steps + 1, "step": steps, "x": size, "y": size, "z": size, "component": 3}
         for place, count in enumerate(_counts(config, part)):
-            for name in names:
-                shape = tuple({"system": count, **length}[axis] for axis in FIELDS[name].axes)
-                path = f"{_place(config, part, place)}/{name}"
-                found[path] = ArraySchema(shape, FIELDS[name].dtype, config.dataset.block, FIELDS[name])
+            path = _place(config, part, place)
+            found |= schema_of(path, names, {"system": count, **length}, config.dataset.block)
     return found
 
 
