@@ -9,7 +9,7 @@ import pytest
 
 from mlmd.physics.integrators import VelocityVerlet, trajectories
 from mlmd.state import NonFiniteState
-from tests.helpers import CHECKOUT, potential_example, python
+from tests.helpers import CHECKOUT, line_example, python
 
 SYSTEMS = ("harmonic", "double_well", "lennard_jones", "rugged")
 
@@ -36,10 +36,10 @@ def test_a_system_has_the_same_bits_alone_and_in_any_batch(system, count):
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_compiled_loop_equals_the_general_step_bit_for_bit(system):
-    k = potential_example(system).potential.stiffness
+    k = line_example(system).potential.stiffness
     mass, _, position, velocity = batch(system, 3)
     positions, velocities = trajectories(system, mass, np.full(3, k), position, velocity, 0.001, 200, 200)
-    stepper = VelocityVerlet(potential_example(system).potential, 0.001)
+    stepper = VelocityVerlet(line_example(system).potential, 0.001)
     x, v = stepper.run(position[:, None], velocity[:, None], None, 200, mass)
     assert np.array_equal(x[:, 0], positions[:, -1])
     assert np.array_equal(v[:, 0], velocities[:, -1])
@@ -111,7 +111,7 @@ def test_a_start_that_is_not_finite_is_step_zero():
 
 
 def test_the_general_step_names_atom_and_step():
-    stepper = VelocityVerlet(potential_example("lennard_jones").potential, 1.0)
+    stepper = VelocityVerlet(line_example("lennard_jones").potential, 1.0)
     # One step at speed -1.5 carries the second atom, which feels next to nothing, onto the singularity.
     with pytest.raises(NonFiniteState) as caught:
         stepper.run(np.array([[1.2], [1e6]]), np.array([[0.0], [-1e6]]), None, 3, np.array([1e9, 1.0]))

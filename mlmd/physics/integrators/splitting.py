@@ -137,20 +137,21 @@ class Splitting:
     def _step_by_step(self, start: "Start", species) -> tuple[np.ndarray, np.ndarray]:
         """For a potential that only has `compute`."""
         position, velocity = start.position, start.velocity
-        over_mass = self.timestep / start.mass[:, None]
+        mass = start.mass[:, None]
+        kicks = [kick * self.timestep / mass for kick in self.kicks]
         positions, velocities = [position], [velocity]
         force = self.potential.compute(position, start.box, species).forces
         for step in range(1, start.steps + 1):
             try:
-                for kick, drift in zip(self.kicks, self.drifts, strict=False):
-                    velocity = velocity + kick * over_mass * force
+                for kick, drift in zip(kicks[:-1], self.drifts, strict=True):
+                    velocity = velocity + kick * force
                     position = position + drift * self.timestep * velocity
                     force = self.potential.compute(position, start.box, species).forces
             except NonFiniteState as error:
                 raise NonFiniteState(error.system, error.atom, step) from error
             except OverlappingAtoms as error:
                 raise OverlappingAtoms(error.system, error.pair, error.distance, step) from error
-            velocity = velocity + self.kicks[-1] * over_mass * force
+            velocity = velocity + kicks[-1] * force
             _require_finite(position, velocity, step)
             if step % start.stride == 0:
                 positions.append(position)
