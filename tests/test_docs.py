@@ -8,6 +8,7 @@ import pytest
 
 from mlmd import config
 from mlmd.cli import cli
+from tests.helpers import python
 from tests.programs import CHECKOUT
 
 DOCUMENTS = ("README.md", "CONTRIBUTING.md")
@@ -67,6 +68,11 @@ def test_scripts_that_are_shown_exist():
     scripts = [word for _, words in shown_commands() for word in words if re.search(r"\.(sh|slurm)$", word)]
     assert len(scripts) >= 5
     assert [script for script in scripts if not (CHECKOUT / script).exists()] == []
+
+
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", read("README.md"), re.DOTALL))
+def test_python_that_is_shown_runs(code):
+    python(code)
 
 
 def test_overrides_that_are_shown_are_keys():
