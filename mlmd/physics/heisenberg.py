@@ -12,11 +12,11 @@ neighbours along an axis are the same site, which counts twice: each pair is joi
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from mlmd.physics.compiled import compiled
+from mlmd.physics.threads import in_threads
 from mlmd.state import InvalidInput, NonFiniteState, SimulationFailure
 
 EVEN, ODD = 0, 1
@@ -95,16 +95,9 @@ def local_field(spins: np.ndarray) -> np.ndarray:
 
 def in_groups(work: Callable[[slice], None], systems: int, threads: int) -> None:
     """Calls `work` with slices of at most LANES of the systems, in `threads` threads."""
-    if threads < 1:
-        raise InvalidInput(f"threads is at least 1, not {threads}")
-    lanes = max(1, min(LANES, -(-systems // threads)))
+    lanes = max(1, min(LANES, -(-systems // max(threads, 1))))
     groups = [slice(first, min(first + lanes, systems)) for first in range(0, systems, lanes)]
-    if threads == 1:
-        for group in groups:
-            work(group)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, groups))
+    in_threads(work, groups, threads)
 
 
 def split(spins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

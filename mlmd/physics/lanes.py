@@ -16,6 +16,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 from numba.np.arrayobj import make_array
 
+from mlmd.physics.compiled import compiled
+
 LANES = 8
 
 _INTEGER, _LONG, _DOUBLE = ir.IntType(32), ir.IntType(64), ir.DoubleType()
@@ -91,6 +93,12 @@ _define(operator.lt, lambda builder, a, b: builder.fcmp_ordered("<", a, b), _fla
 _define(operator.gt, lambda builder, a, b: builder.fcmp_ordered(">", a, b), _flags)
 
 
+@compiled()
+def filled(count):
+    """The next multiple of LANES."""
+    return -(-count // LANES) * LANES
+
+
 @intrinsic
 def lanes(_context, value):
     """The same number in every lane."""
@@ -103,7 +111,9 @@ def lanes(_context, value):
 
 @intrinsic
 def where(_context, flags, a, b):
-    """Lane by lane `a` where the flag is set, else `b`; either may be a number."""
+    """Lane by lane `a` where the flag is set, else `b`; either may be a number. With one flag, one of two numbers."""
+    if isinstance(flags, types.Boolean):
+        return types.float64(flags, types.float64, types.float64), lambda _t, builder, _s, args: builder.select(*args)
 
     def generate(_target, builder, signature, arguments):
         chosen = (_as_lanes(builder, v, t) for v, t in zip(arguments[1:], signature.args[1:], strict=True))

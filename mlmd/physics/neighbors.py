@@ -9,14 +9,13 @@ A list holds for as long as no atom has moved by more than half the skin since i
 Positions here are (3, n), one contiguous row a coordinate; missing dimensions are zero and open.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numba
 import numpy as np
 
 from mlmd.physics.compiled import compiled
-from mlmd.physics.lanes import LANES
+from mlmd.physics.lanes import LANES, filled
 from mlmd.state import InvalidInput
 
 # Where the dummy lies beyond everything: its pair terms are cut off.
@@ -105,21 +104,13 @@ class NeighborList:
             most = fill(place, row, start, *grid, self.reach, self.threads, self._count, self._index)
             if most <= self._capacity:
                 return self._count, self._index
-            self._capacity = -(-(most + most // 16) // LANES) * LANES
-
-
-def in_threads(work, parts: int) -> list:
-    """Results of work(0) … work(parts − 1), each in a thread of its own; compiled work runs side by side."""
-    if parts == 1:
-        return [work(0)]
-    with ThreadPoolExecutor(parts) as pool:
-        return list(pool.map(work, range(parts)))
+            self._capacity = filled(most + most // 16)
 
 
 @compiled()
 def padded(count):
     """Length of a row of `count` neighbours, filled up: a multiple of LANES, at least one."""
-    return max(-(-count // LANES), 1) * LANES
+    return filled(max(count, 1))
 
 
 @compiled()
@@ -228,16 +219,21 @@ def _in_order(place, owner, shift, order, atoms):
 
 
 @compiled()
+def _cell_along(x, axis, grid):
+    """The cell of a coordinate along one axis; what lies beyond the grid is of its last or first cell."""
+    return min(max(int((x - grid.low[axis]) / grid.width[axis]), 0), grid.cells[axis] - 1)
+
+
+@compiled()
 def _sorted_by_cell(place, grid):
     """First entry of each cell (and one beyond the last), and the entries in the order of the cells, stable."""
     entries = place.shape[1]
     cell = np.empty(entries, dtype=np.int64)
     start = np.zeros(grid.cells[0] * grid.cells[1] * grid.cells[2] + 1, dtype=np.int64)
     for entry in range(entries):
-        here = np.int64(0)
+        here = 0
         for axis in range(3):
-            along = np.int64((place[axis, entry] - grid.low[axis]) / grid.width[axis])
-            here = here * grid.cells[axis] + min(along, grid.cells[axis] - 1)
+            here = here * grid.cells[axis] + _cell_along(place[axis, entry], axis, grid)
         cell[entry] = here
         start[here + 1] += 1
     for here in range(start.shape[0] - 1):
@@ -288,11 +284,6 @@ def _fill(place, row, start, grid, reach, first, last, count, index):
             most = max(most, _append(entries, near, needed, place.shape[1] - 1, member, count, index) + 1)
         here = after
     return most
-
-
-@compiled()
-def _cell_along(x, axis, grid):
-    return min(max(int((x - grid.low[axis]) / grid.width[axis]), 0), grid.cells[axis] - 1)
 
 
 @compiled()

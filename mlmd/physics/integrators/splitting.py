@@ -16,9 +16,9 @@ import numpy as np
 from mlmd.physics import box as boxes
 from mlmd.physics.compiled import compiled
 from mlmd.physics.lanes import LANES
-from mlmd.physics.neighbors import in_threads
 from mlmd.physics.potentials import Potential
 from mlmd.physics.potentials.engine import Engine, rows
+from mlmd.physics.threads import in_threads
 from mlmd.state import InvalidInput, NonFiniteState, OverlappingAtoms, RunawayAtom, SimulationFailure
 
 # How the compiled loop comes back.
@@ -96,13 +96,11 @@ class Splitting:
         systems = len(start.position)
         shape = (systems, start.steps // start.stride + 1, *start.position.shape[1:])
         positions, velocities = np.empty(shape), np.empty(shape)
-        groups = self._groups(start)
 
-        def work(part: int) -> None:
-            for group in groups[part::threads]:
-                positions[group], velocities[group] = self._group(start, group, species)
+        def work(group: np.ndarray) -> None:
+            positions[group], velocities[group] = self._group(start, group, species)
 
-        in_threads(work, min(threads, len(groups)) or 1)
+        in_threads(work, self._groups(start), threads)
         return positions, velocities
 
     def _groups(self, start: "Start") -> list[np.ndarray]:

@@ -19,12 +19,12 @@ import numpy as np
 from mlmd.physics import box as boxes
 from mlmd.physics.arithmetic import exponential
 from mlmd.physics.compiled import compiled
-from mlmd.physics.lanes import LANES
-from mlmd.physics.neighbors import in_threads
+from mlmd.physics.lanes import LANES, filled
 from mlmd.physics.potentials.engine import rows
 from mlmd.physics.potentials.lennard_jones import LennardJones
 from mlmd.physics.potentials.lennard_jones_kernels import Parameters, nearest_vector, pair_energy, parameters
 from mlmd.physics.random import checked, fill_uniform
+from mlmd.physics.threads import in_threads
 from mlmd.state import InvalidInput
 
 # The share of accepted trials that equilibration aims at, and the sweeps between two corrections of the width.
@@ -94,15 +94,14 @@ def sample(
         streams,
     )
 
-    def work(part: int) -> None:
-        for chain in range(part, chains, threads):
-            walk = _Walk(position[chain], temperatures[chain], streams[chain], p, offset)
-            width = walk.equilibrate(equilibration, FIRST_WIDTH * potential.sigma, 0.5 * float(edges.min()))
-            accepted = walk.run(sweeps, width, found.position[chain], found.energy[chain])
-            found.acceptance[chain], found.width[chain] = accepted / (samples * sweeps * atoms), width
-            streams[chain] = walk.stream[:, 0]
+    def work(chain: int) -> None:
+        walk = _Walk(position[chain], temperatures[chain], streams[chain], p, offset)
+        width = walk.equilibrate(equilibration, FIRST_WIDTH * potential.sigma, 0.5 * float(edges.min()))
+        accepted = walk.run(sweeps, width, found.position[chain], found.energy[chain])
+        found.acceptance[chain], found.width[chain] = accepted / (samples * sweeps * atoms), width
+        streams[chain] = walk.stream[:, 0]
 
-    in_threads(work, threads)
+    in_threads(work, range(chains), threads)
     return found
 
 
@@ -114,7 +113,7 @@ class _Walk:
 
     def __init__(self, start: np.ndarray, temperature: float, stream: np.ndarray, p: Parameters, offset: float):
         self.atoms, self.dim = start.shape
-        self.x = np.full((3, -(-self.atoms // LANES) * LANES), np.inf)
+        self.x = np.full((3, filled(self.atoms)), np.inf)
         self.x[:, : self.atoms] = rows(start)
         self.temperature, self.stream, self.p, self.offset = temperature, stream[:, None].copy(), p, offset
 

@@ -14,10 +14,12 @@ import numpy as np
 
 from mlmd.physics import box as boxes
 from mlmd.physics.compiled import compiled
-from mlmd.physics.neighbors import NeighborList, in_threads
+from mlmd.physics.lanes import filled
+from mlmd.physics.neighbors import NeighborList
 from mlmd.physics.potentials import lennard_jones_kernels as kernels
 from mlmd.physics.potentials.base import Result
 from mlmd.physics.potentials.engine import DirectEngine, Engine, ListEngine, rows
+from mlmd.physics.threads import in_threads
 from mlmd.state import InvalidInput, OverlappingAtoms
 
 CONSTANT_SHIFT = 0.0163
@@ -27,7 +29,7 @@ ALL_PAIRS = 200
 # Up to so many atoms systems side by side are faster than one after the other.
 SIDE_BY_SIDE = 64
 # Systems in a group side by side: enough to hide latencies, few enough for the nearest cache.
-LANES = 64
+GROUP = 64
 # Thickness of the lists' skin in σ: a thicker one lasts longer and holds more pairs.
 SKIN = 0.4
 # Nearer than this, in σ, the energy is 4·10¹² ε, and all other forces are lost to rounding.
@@ -43,6 +45,7 @@ class LennardJones:
     cutoff: float | None = 2.5
     shift: str = "none"
     name: ClassVar[str] = "lennard_jones"
+    group: ClassVar[int] = GROUP
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.epsilon) and np.isfinite(self.sigma) and self.sigma > 0):
@@ -79,13 +82,13 @@ class LennardJones:
         position, lengths = self._checked(position, box)
         flat = position.reshape(-1, *position.shape[-2:])
         energies, nearest = np.empty(len(flat)), np.empty((len(flat), 3))
-        bounds = np.linspace(0, len(flat), threads + 1).astype(int)
+        size = max(1, -(-len(flat) // max(threads, 1)))
 
-        def work(part: int) -> None:
-            here = slice(bounds[part], bounds[part + 1])
+        def work(first: int) -> None:
+            here = slice(first, first + size)
             self._fill_energies(flat[here], lengths, energies[here], nearest[here])
 
-        in_threads(work, threads)
+        in_threads(work, range(0, len(flat), size), threads)
         for number in np.flatnonzero(nearest[:, 0] < OVERLAP * self.sigma):
             self._refuse_overlap(int(number) if position.ndim > 2 else None, nearest[number])
         return energies.reshape(position.shape[:-2])
@@ -98,7 +101,7 @@ class LennardJones:
         position, lengths = self._checked(position, box)
         atoms, p = len(position), self._parameters(lengths)
         if not self._has_list(atoms):
-            scratch = np.full((6, kernels.filled(atoms)), np.nan)
+            scratch = np.full((6, filled(atoms)), np.nan)
             return DirectEngine(kernels.all_pairs, (p, scratch), self.sigma)
         if threads == 1:
             return ListEngine(kernels.many_atoms, self._list(lengths), (p,), self.sigma)
@@ -113,11 +116,6 @@ class LennardJones:
             return None
         data = self._parameters(lengths), np.empty((3, atoms, systems))
         return DirectEngine(kernels.side_by_side, data, self.sigma)
-
-    @property
-    def group(self) -> int:
-        """Systems that fit side by side."""
-        return LANES
 
     def _checked(self, position: np.ndarray, box: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         position = boxes.positions(position)

@@ -39,11 +39,6 @@ def parameters(epsilon: float, sigma: float, cutoff: float | None, lengths: np.n
     return Parameters(sigma**2, cutoff2, 48.0 * epsilon / sigma**2, tuple(edge.tolist()), tuple((1.0 / edge).tolist()))
 
 
-def filled(count: int) -> int:
-    """The next multiple of LANES."""
-    return -(-count // LANES) * LANES
-
-
 @compiled()
 def nearest_vector(x, y, z, p):
     """The difference vector (x, y, z) at its nearest image."""
@@ -62,11 +57,10 @@ def pair_energy(r2, p, offset):
 
 @compiled()
 def force_over_distance(r2, sigma2, cutoff2, strength):
-    """Force over distance at the square of the distance."""
+    """Force over distance at the square of the distance, of a pair or of one in each lane."""
     s = sigma2 / r2
     sixth = s * s * s
-    force = strength * (s * sixth) * (sixth - 0.5)
-    return force if r2 < cutoff2 else 0.0
+    return where(r2 < cutoff2, strength * (s * sixth) * (sixth - 0.5), 0.0)
 
 
 @compiled()
@@ -91,11 +85,11 @@ def all_pairs(x, force, data):
             dx, dy, dz = _nearest(xi - sx[j], yi - sy[j], zi - sz[j], p)
             r2 = dx * dx + dy * dy + dz * dz
             # An atom does not act on itself.
-            over_r = where(r2 > 0.0, _over_r(r2, p.sigma2, p.cutoff2, p.strength), 0.0)
+            over_r = where(r2 > 0.0, force_over_distance(r2, p.sigma2, p.cutoff2, p.strength), 0.0)
             fx, fy, fz = fx + over_r * dx, fy + over_r * dy, fz + over_r * dz
         for j in range(after, atoms):
             dx, dy, dz = _nearest(xi - sx[j], yi - sy[j], zi - sz[j], p)
-            over_r = _over_r(dx * dx + dy * dy + dz * dz, p.sigma2, p.cutoff2, p.strength)
+            over_r = force_over_distance(dx * dx + dy * dy + dz * dz, p.sigma2, p.cutoff2, p.strength)
             dx, dy, dz = over_r * dx, over_r * dy, over_r * dz
             fx, fy, fz = fx + dx, fy + dy, fz + dz
             reaction_x[j] -= total(dx)
@@ -132,7 +126,7 @@ def side_by_side(x, force, data):
             for j in range(i + 1, atoms):
                 xj, yj, zj = load(scaled[0, j], first), load(scaled[1, j], first), load(scaled[2, j], first)
                 dx, dy, dz = _nearest(xi - xj, yi - yj, zi - zj, p)
-                over_r = _over_r(dx * dx + dy * dy + dz * dz, p.sigma2, p.cutoff2, p.strength)
+                over_r = force_over_distance(dx * dx + dy * dy + dz * dz, p.sigma2, p.cutoff2, p.strength)
                 dx, dy, dz = over_r * dx, over_r * dy, over_r * dz
                 fx, fy, fz = fx + dx, fy + dy, fz + dz
                 store(force[0, j], first, load(force[0, j], first) - dx)
@@ -141,14 +135,6 @@ def side_by_side(x, force, data):
             store(force[0, i], first, fx)
             store(force[1, i], first, fy)
             store(force[2, i], first, fz)
-
-
-@compiled()
-def _over_r(r2, sigma2, cutoff2, strength):
-    """`force_over_distance` of lanes."""
-    s = sigma2 / r2
-    sixth = s * s * s
-    return where(r2 < cutoff2, strength * (s * sixth) * (sixth - 0.5), 0.0)
 
 
 @compiled()
@@ -197,7 +183,7 @@ def _listed(place, owner, row, count, index, sigma2, cutoff2, strength, first, l
             dy = y - gather(py, index, here, k)
             dz = z - gather(pz, index, here, k)
             r2 = dx * dx + dy * dy + dz * dz
-            over_r = _over_r(r2, sigma2, cutoff2, strength)
+            over_r = force_over_distance(r2, sigma2, cutoff2, strength)
             fx, fy, fz = fx + over_r * dx, fy + over_r * dy, fz + over_r * dz
         atom = owner[entry]
         force[0, atom], force[1, atom], force[2, atom] = total(fx), total(fy), total(fz)

@@ -20,7 +20,7 @@ from mlmd.physics.neighbors import NeighborList
 from mlmd.physics.potentials import parameter_files
 from mlmd.physics.potentials import vashishta_kernels as kernels
 from mlmd.physics.potentials.base import Result
-from mlmd.physics.potentials.engine import Engine, list_is_stale, rows
+from mlmd.physics.potentials.engine import Engine, ListEngine, rows
 from mlmd.physics.potentials.three_body import Angles, checked
 from mlmd.state import OverlappingAtoms
 from mlmd.units import CONSTANTS
@@ -29,6 +29,8 @@ from mlmd.units import CONSTANTS
 SKIN = 0.8
 # Nearer than this, in Å, all other forces are lost to rounding.
 OVERLAP = 0.1
+# Half of the shortest bonds, in Å: no sound step takes an atom farther.
+FARTHEST = 0.8
 
 
 class Vashishta:
@@ -85,22 +87,17 @@ class Vashishta:
         return _Lists(NeighborList(lengths, self.cutoff, SKIN, threads), self._parameters, kinds)
 
 
-class _Lists:
+class _Lists(ListEngine):
     """The engine: its lists are sorted by species whenever they are made."""
 
-    kernel = staticmethod(kernels.forces)
-    stale = staticmethod(list_is_stale)
-    # Half of the shortest bonds, in Å.
-    farthest = 0.8
-
     def __init__(self, lists: NeighborList, parameters: kernels.Parameters, species: np.ndarray):
-        self.lists, self.parameters, self.species = lists, parameters, species
-        self.data = ()
+        super().__init__(kernels.forces, lists, (parameters, species), FARTHEST)
 
     def rebuild(self, x: np.ndarray) -> None:
-        neighbors, p = self.lists.build(x), self.parameters
+        super().rebuild(x)
+        neighbors, p, species = self.data
         reach = np.sqrt(p.reach2) + self.lists.skin
-        self.data = (neighbors, kernels.sorted_by_species(neighbors, self.species, len(p.pair), reach), p, self.species)
+        self.data = (neighbors, kernels.sorted_by_species(neighbors, species, len(p.pair), reach), p, species)
 
 
 def _pairs(table: parameter_files.ParameterTable) -> np.ndarray:
