@@ -114,6 +114,17 @@ class CheckpointLocked(UserError):
         )
 
 
+class RefusedFindings(UserError):
+    """Data or a model that no training can make good; `findings` is name → what was found."""
+
+    def __init__(self, system: str, stride: int, findings: Mapping[str, str]):
+        listed = " ".join(f"{name}: {told}" for name, told in findings.items())
+        super().__init__(
+            f"{system} at {stride} timesteps is not trained. {listed} "
+            f"To train all the same, name it in the run file: training.despite: [{', '.join(findings)}]"
+        )
+
+
 class UnknownCondition(UserError):
     def __init__(self, unknown: str, known: Iterable[str]):
         super().__init__(f"--accept {unknown}: no such condition; there are {', '.join(sorted(known))}")

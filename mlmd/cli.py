@@ -61,13 +61,18 @@ def generate(run_file: Path, overrides: tuple[str, ...], task: int | None, tasks
 @run_file
 @overrides
 @click.option("--accept", multiple=True, metavar="KEY", help="Go on although this condition has changed.")
-def train(run_file: Path, overrides: tuple[str, ...], accept: tuple[str, ...]) -> None:
+@click.option("--check", is_flag=True, help="Only look at model and data, and tell what no training could repair.")
+def train(run_file: Path, overrides: tuple[str, ...], accept: tuple[str, ...], check: bool) -> None:
     """Train the operators, on one process or many.
 
-    One operator per system and stride; many processes are started by mpirun or srun.
+    One operator per system and stride; many processes are started by mpirun or srun. Model and data are looked at
+    before the first epoch.
     """
     from mlmd.stages import train
 
+    if check:
+        click.echo(train.check_only(_load(run_file, overrides), _typed("train", run_file, overrides)))
+        return
     train.train(_load(run_file, overrides), _typed("train", run_file, overrides), accept)
 
 

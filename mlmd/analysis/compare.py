@@ -3,6 +3,7 @@
 Mach. Learn.: Sci. Technol. 3, 025002 (2022), sections 3.1 to 3.3:
 
     δr(t) = |r(t) - r_V(t)|        the same with v for velocities
+    δr(t) = Σ_i |r_i(t) - r_iV(t)|/N        of N particles
     S = S_T t_V / (S_V t_V + (S_T - S_V) t_R Δ/Δ_R),   S_V = Δ_R (S_R - 1)/Δ       equation 5
 
 Arrays in, arrays out; a frame that is not finite makes the error of that frame not finite, nothing is skipped.
@@ -15,6 +16,12 @@ def coordinate_error(value: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """δ(t) (..., frames) of one particle in one dimension, from coordinates (..., frames)."""
     _same_shape(value, reference)
     return np.abs(value - reference)
+
+
+def particle_error(value: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """δ(t) (..., frames) of many particles, from vectors (..., frames, atoms, dim), positions both not wrapped."""
+    _same_shape(value, reference)
+    return np.linalg.norm(value - reference, axis=-1).mean(axis=-1)
 
 
 def mean_over_time(error: np.ndarray, window: int) -> np.ndarray:

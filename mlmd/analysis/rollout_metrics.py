@@ -23,8 +23,9 @@ class Rollout:
     """The test systems of one operator in one direction of time.
 
     `arrays`: `row` and `inside` (n,); `time` (frames,); `<reference|one_step|closed_loop>_<position|velocity|energy>`
-    (n, frames); the scalars `verlet_seconds_per_step` and `operator_seconds_per_step`. The first `window` frames are
-    the reference's own.
+    (n, frames), or for many atoms `<mode>_<position|velocity>_error` in the place of the first two; the scalars
+    `verlet_seconds_per_step`, `operator_seconds_per_step` and `closed_loop_seconds_per_step`. The first `window` frames
+    are the reference's own.
     """
 
     system: str
@@ -37,7 +38,9 @@ class Rollout:
         return f"{self.system}/{self.stride}"
 
     def error(self, mode: str, quantity: str = "position") -> np.ndarray:
-        """|value - reference| (n, frames) of `one_step` or `closed_loop`."""
+        """|value - reference| (n, frames) of `one_step` or `closed_loop`, of many atoms their mean."""
+        if f"{mode}_{quantity}_error" in self.arrays:
+            return self.arrays[f"{mode}_{quantity}_error"]
         return coordinate_error(self.arrays[f"{mode}_{quantity}"], self.arrays[f"reference_{quantity}"])
 
     def published_system(self) -> int | None:
@@ -69,9 +72,21 @@ def add_errors(metrics: Metrics, forward: Rollout) -> None:
         position = forward.error(mode)
         for part, chosen in (("inside", forward.arrays["inside"]), ("outside", ~forward.arrays["inside"])):
             mean = mean_over_time(position[chosen], forward.window).mean() if chosen.any() else None
-            reason = f"no test system {part} the trained range" if mean is None else _where_not_finite(forward, mode)
+            reason = f"no test system {part} the trained range" if mean is None else where_not_finite(forward, mode)
             metrics.put(f"{mode}_{part}/{forward.key}", mean, reason)
         metrics.put(f"energy_deviation/{mode}/{forward.key}", *_energy(forward, mode))
+
+
+def add_validation(metrics: Metrics, system: str, stride: int, validation: Rollout | None) -> None:
+    """The closed loop's mean position error over validation systems, by which operators are chosen, and its energy's.
+
+    Infinite where a system left the finite numbers: such an operator is not to be chosen.
+    """
+    if validation is None:
+        return
+    error = mean_over_time(validation.error("closed_loop"), validation.window)
+    mean = float(np.mean(error)) if np.isfinite(error).all() else None
+    metrics.put(f"validation_closed_loop/{system}/{stride}", mean, "a validation system left the finite numbers")
 
 
 def add_backward_errors(metrics: Metrics, system: str, stride: int, backward: Rollout | None) -> None:
@@ -90,6 +105,8 @@ def add_speed(metrics: Metrics, forward: Rollout, total_steps: int, published_ve
     operator = float(forward.arrays["operator_seconds_per_step"])
     metrics.put(f"verlet_ns_per_step/{forward.key}", verlet * 1e9, "not measured")
     metrics.put(f"operator_us_per_step/{forward.key}", operator * 1e6, "not measured")
+    looped = float(forward.arrays["closed_loop_seconds_per_step"])
+    metrics.put(f"closed_loop_us_per_step/{forward.key}", looped * 1e6, "not measured")
     for name, seconds in (("speedup", verlet), ("speedup_published_verlet", published_verlet_seconds)):
         measured = np.isfinite(seconds) and np.isfinite(operator) and min(seconds, operator) > 0
         value = speedup(total_steps, forward.window, forward.stride, seconds, operator) if measured else None
@@ -131,7 +148,7 @@ def _add_published_system(metrics: Metrics, rollout: Rollout, mode: str, suffix:
             error = rollout.error(mode, quantity)[index]
             mean = mean_over_time(error, rollout.window)
             largest = predicted_frames(error, rollout.window).max()
-            reason = _where_not_finite(rollout, mode, index)
+            reason = where_not_finite(rollout, mode, index)
         metrics.put(f"{name}/{rollout.key}", mean, reason)
         if quantity == "position":
             metrics.put(f"{name}_max/{rollout.key}", largest, reason)
@@ -141,12 +158,12 @@ def _energy(rollout: Rollout, mode: str) -> tuple[float | None, str]:
     deviation = published_energy_deviation(rollout, mode)
     if deviation is None:
         return None, "row 0 was not rolled out, or its energy at t = 0 is zero"
-    return float(mean_over_time(deviation, rollout.window)), _where_not_finite(rollout, mode)
+    return float(mean_over_time(deviation, rollout.window)), where_not_finite(rollout, mode)
 
 
-def _where_not_finite(rollout: Rollout, mode: str, index: int | None = None) -> str:
+def where_not_finite(rollout: Rollout, mode: str, index: int | None = None) -> str:
     """Which test system stopped being finite first, and when."""
-    values = np.isfinite(rollout.arrays[f"{mode}_position"]) & np.isfinite(rollout.arrays[f"{mode}_velocity"])
+    values = np.isfinite(rollout.error(mode)) & np.isfinite(rollout.error(mode, "velocity"))
     values &= np.isfinite(rollout.arrays[f"{mode}_energy"])
     rows = range(len(values)) if index is None else [index]
     for i in rows:

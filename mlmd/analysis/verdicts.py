@@ -20,11 +20,11 @@ CORE_MULTIPLY_ADDS = 128.0
 
 @dataclass(frozen=True)
 class Network:
-    """Sizes of an operator: window S_R, features, units of each LSTM layer."""
+    """Sizes of an operator: window S_R, features, units of each LSTM layer; None where it has none."""
 
     window: int
     features: int
-    units: int
+    units: int | None
 
     def multiply_adds(self) -> int:
         """Multiplications of one prediction, with the projection of each frame made only once."""
@@ -90,7 +90,7 @@ def _judge_speedup(
     if ours >= value:
         return "reached", f"{_short(ours)} over our compiled Verlet{beside}"
     verlet = metrics.get(f"verlet_ns_per_step/{key}")
-    if network is None or verlet is None:
+    if network is None or network.units is None or verlet is None:
         return "not reached", f"{_short(ours)} over our compiled Verlet{beside}"
     stride = int(key.rpartition("/")[2])
     needed = required_operator_seconds(value, total_steps, network.window, stride, verlet * 1e-9) * 1e9

@@ -4,7 +4,7 @@ A run file is YAML with the sections below. An unknown key is refused at every l
 what is refused is refused in one sentence that names file, key and the right form, before any work starts.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -15,22 +15,27 @@ from mlmd.config import yaml_values
 from mlmd.config.base import ConfigError, Section
 from mlmd.config.checks import check_together
 from mlmd.config.datasets import DATASETS, SYSTEMS_1D, AnyDataset, Dataset, Newton1d
-from mlmd.config.explain import explain, sections_in
-from mlmd.config.sections import Cluster, Model, Rollout, Training
+from mlmd.config.explain import Unions, explain, sections_in
+from mlmd.config.models import MODELS, AnyModel, LstmOperator, Model
+from mlmd.config.sections import Cluster, Rollout, Training
 
 __all__ = [
     "DATASETS",
+    "MODELS",
     "SYSTEMS_1D",
     "ConfigError",
     "Dataset",
+    "Model",
     "Run",
     "Section",
     "documented_keys",
     "dump",
     "flat",
+    "keys_of",
     "load",
 ]
 
+UNIONS: Unions = {"dataset": ("family", "newton1d", DATASETS), "model": ("name", "lstm_operator", MODELS)}
 # Sections that only runs with a certain stage have.
 SECTIONS_OF_STAGES = {"model": "train", "training": "train", "rollout": "rollout"}
 
@@ -40,25 +45,31 @@ class Run(Section):
 
     name: str = Field(description="name of the run, for titles and jobs", pattern=r"^[A-Za-z0-9_.-]+$")
     out: str = Field(min_length=1, description="folder that all output goes below; relative to where mlmd is started")
+    data: str | None = Field(
+        None, min_length=1, description="folder of a dataset that runs share; none: data below out"
+    )
     seed: int = Field(2022, ge=0, description="seed of every random stream")
     dataset: AnyDataset = Field(default_factory=Newton1d)
     cluster: Cluster = Field(default_factory=Cluster)
-    model: Model = Field(default_factory=Model)
+    model: AnyModel = Field(default_factory=LstmOperator)
     training: Training = Field(default_factory=Training)
     rollout: Rollout = Field(default_factory=Rollout)
 
     @model_validator(mode="before")
     @classmethod
     def _in_full(cls, values: object) -> object:
-        """`cluster: slurm` is short for `cluster: {kind: slurm}`; a dataset of no named family is of newton1d.
+        """`cluster: slurm` is short for `cluster: {kind: slurm}`.
 
-        A section that no stage of the family reads is refused.
+        A dataset of no named family is of newton1d, a model of no name an lstm_operator. A section that no stage of
+        the family reads is refused.
         """
         if not isinstance(values, dict):
             return values
         values = dict(values)
         if isinstance(values.get("cluster"), str):
             values["cluster"] = {"kind": values["cluster"]}
+        if isinstance(values.get("model"), dict):
+            values["model"] = {"name": "lstm_operator", **values["model"]}
         if isinstance(values.get("dataset"), dict):
             values["dataset"] = {"family": "newton1d", **values["dataset"]}
             family = values["dataset"]["family"]
@@ -90,7 +101,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Run:
     try:
         run = Run.model_validate(values)
     except ValidationError as error:
-        raise explain(path, error, Run) from error
+        raise explain(path, error, Run, UNIONS) from error
     if "rollout" in run.dataset.stages:
         run = _complete(run)
     check_together(path, run)
@@ -110,23 +121,30 @@ def flat(section: BaseModel, prefix: str) -> dict[str, object]:
 def documented_keys() -> Iterable[tuple[str, str, str]]:
     """(key, default, meaning) of every key, in the schema's order; a dataset's keys have their family in brackets."""
     for name, info in Run.model_fields.items():
-        if name == "dataset":
-            yield "dataset.family", "newton1d", f"dataset family: {', '.join(DATASETS)}"
-            for family, section in DATASETS.items():
-                for key, default, meaning in _keys_of(section, "dataset."):
-                    if key != "dataset.family":
-                        yield f"{key} ({family})", default, meaning
+        if name in UNIONS:
+            yield from _keys_of_kinds(name, *UNIONS[name])
         elif sections := sections_in(info.annotation):
-            yield from _keys_of(sections[0], f"{name}.")
+            yield from keys_of(sections[0], f"{name}.")
         else:
             yield name, _short(info), info.description
 
 
-def _keys_of(section: type[Section], prefix: str) -> Iterable[tuple[str, str, str]]:
+def _keys_of_kinds(
+    name: str, tag: str, default: str, kinds: Mapping[str, type[Section]]
+) -> Iterable[tuple[str, str, str]]:
+    yield f"{name}.{tag}", default, f"one of {', '.join(kinds)}"
+    for kind, section in kinds.items():
+        for key, value, meaning in keys_of(section, f"{name}."):
+            if key != f"{name}.{tag}":
+                yield f"{key} ({kind})", value, meaning
+
+
+def keys_of(section: type[Section], prefix: str) -> Iterable[tuple[str, str, str]]:
+    """The same of one section, `prefix` before each key."""
     for key, info in section.model_fields.items():
         yield f"{prefix}{key}", _short(info), info.description
         for inner in sections_in(info.annotation):
-            yield from _keys_of(inner, f"{prefix}{key}.")
+            yield from keys_of(inner, f"{prefix}{key}.")
 
 
 def _short(info) -> str:

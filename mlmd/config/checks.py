@@ -117,17 +117,22 @@ FAMILY_CHECKS: Mapping[str, Callable] = MappingProxyType(
 def _check_operators(path: Path, run: "Run") -> None:
     """Operators see frames of the dataset, and are rolled out on test systems that it has."""
     data = run.dataset
+    if data.family not in run.model.families:
+        fitting = ", ".join(run.model.families)
+        raise ConfigError(path, "model.name", f"{run.model.name} is for datasets of {fitting}, not {data.family}")
+    ahead = run.model.window - 1 + run.model.unroll
     for stride in run.training.strides:
         if stride % data.stride:
             raise ConfigError(
                 path, "training.strides", f"{stride} is not a multiple of dataset.stride, which is {data.stride}"
             )
-        if stride * data.timestep * run.model.window >= data.time:
+        if stride * data.timestep * ahead >= data.time:
             raise ConfigError(
                 path,
                 "training.strides",
-                f"{stride} timesteps times a window of {run.model.window} and the step after it do not fit into "
-                f"dataset.time, which is {data.time}; use a smaller stride or a longer time",
+                f"{stride} timesteps times a window of {run.model.window} and what is predicted after it "
+                f"({run.model.unroll}) do not fit into dataset.time, which is {data.time}; use a smaller stride or a "
+                "longer time",
             )
     if len(set(run.training.strides)) < len(run.training.strides):
         raise ConfigError(path, "training.strides", "name each stride once")

@@ -43,6 +43,15 @@ class Dataset(Section):
     stages: ClassVar[tuple[str, ...]] = ("generate",)
 
     @property
+    def operator_systems(self) -> tuple[str, ...]:
+        """The systems that operators are trained for, each by its own; none where the family has no such stage."""
+        return ()
+
+    def stream_of(self, system: str) -> int:
+        """The number of an operator's system in random streams; leaving another system out does not change it."""
+        raise NotImplementedError
+
+    @property
     def loads(self) -> tuple[Load, ...]:
         """One for each kind of work item."""
         raise NotImplementedError
@@ -72,6 +81,15 @@ class Newton1d(Dataset):
     block: int = Field(32, gt=0, description="systems in one work item, which is one shard of the store")
 
     @property
+    def operator_systems(self) -> tuple[str, ...]:
+        """The potentials."""
+        return self.systems
+
+    def stream_of(self, system: str) -> int:
+        """By the registry."""
+        return SYSTEMS_1D.index(system)
+
+    @property
     def loads(self) -> tuple[Load, ...]:
         """Position, velocity and energy."""
         frames = max(self.time, self.test_time) / (self.timestep * self.stride)
@@ -80,6 +98,8 @@ class Newton1d(Dataset):
 
 class LjFewBody(Dataset):
     """A few Lennard-Jones atoms in a periodic box: Kadupitiya et al. (2022), section 3.2."""
+
+    stages: ClassVar[tuple[str, ...]] = STAGES
 
     family: Literal["lj_few_body"] = Field("lj_few_body", description="dataset family")
     atoms: Counts = Field((3, 8, 16), description="numbers of atoms; each is a set of systems of its own")
@@ -97,6 +117,15 @@ class LjFewBody(Dataset):
     test_epsilon: float = Field(2.0, gt=0, description="ε of the test systems")
     test_temperature: float = Field(1.0, gt=0, description="temperature of the first velocities of test systems")
     block: int = Field(8, gt=0, description="systems in one work item, which is one shard of the store")
+
+    @property
+    def operator_systems(self) -> tuple[str, ...]:
+        """One for each number of atoms: lj3, lj8, lj16."""
+        return tuple(f"lj{atoms}" for atoms in self.atoms)
+
+    def stream_of(self, system: str) -> int:
+        """The number of atoms."""
+        return int(system.removeprefix("lj"))
 
     @property
     def loads(self) -> tuple[Load, ...]:

@@ -1,4 +1,4 @@
-"""The sections of a run file besides `dataset`."""
+"""The sections of a run file besides `dataset` and `model`."""
 
 from typing import Annotated, Literal
 
@@ -20,17 +20,6 @@ class Cluster(Section):
     options: Names = Field((), description="more #SBATCH options of the worker jobs, such as --account=abc")
 
 
-class Model(Section):
-    """The operator: window of states → state one large step later."""
-
-    name: Literal["lstm_operator"] = Field("lstm_operator", description="model family")
-    units: int = Field(32, gt=0, description="units of each of the two LSTM layers")
-    window: int = Field(5, gt=1, description="states that the operator sees, S_R")
-    dropout: float = Field(0.15, ge=0, lt=1, description="dropout rate between the layers, in training")
-    residual: bool = Field(True, description="predict the change from the last state instead of the state")
-    dtype: Literal["float32", "float64"] = Field("float32", description="precision of weights and arithmetic")
-
-
 class Training(Section):
     """One operator is trained per system and stride."""
 
@@ -49,16 +38,35 @@ class Training(Section):
     checkpoint_seconds: float = Field(60.0, gt=0, description="a checkpoint at least this often, and at each epoch")
     shards_in_memory: int = Field(16, gt=0, description="shards that a rank holds and shuffles over at a time")
     timeout_seconds: float = Field(600.0, gt=0, description="longest wait for other ranks")
+    despite: Names = Field((), description="findings of `mlmd train --check` to train in spite of, such as rank")
+
+
+class Guard(Section):
+    """Limits of a closed loop: where one is passed the reference takes over for a while."""
+
+    energy: Number | None = Field(1e-3, description="largest energy deviation |E - E_0|/|E_0|")
+    distance: Number | None = Field(None, description="smallest distance of two atoms (σ); none: not watched")
+    disagreement: Number | None = Field(
+        None, description="largest difference of a committee's predictions, in standard deviations; none: not watched"
+    )
+    committee: Names = Field((), description="folders of other runs whose operators of the same kind are asked too")
+    check_every: int = Field(200, gt=0, description="large steps between two looks")
+    project: bool = Field(False, description="rescale velocities to the initial energy where the reference takes over")
 
 
 class Rollout(Section):
     """Test systems evolved by each operator, one step at a time and in closed loop."""
 
     systems: Count | None = Field(None, description="test systems, the published one first; none: dataset.test_systems")
+    validation_systems: int = Field(0, ge=0, description="validation systems rolled out too, to choose operators by")
     time: Number | None = Field(None, description="length of the rollout (reduced time); none: dataset.test_time")
     directions: Annotated[tuple[Literal["forward", "backward"], ...], Strict(False), Field(min_length=1)] = Field(
         ("forward", "backward"), description="directions of time"
     )
     block: int = Field(20, gt=0, description="test systems in one work item")
+    hold_energy: int = Field(
+        0, ge=0, description="velocities are rescaled to the initial energy every so many large steps; 0: never"
+    )
+    guard: Guard | None = Field(None, description="limits of the closed loop; none: it is not watched")
     checkpoint_seconds: float = Field(30.0, gt=0, description="a long item saves its state this often")
     tasks: int = Field(4, gt=0, description="job array tasks that `mlmd submit` asks for")

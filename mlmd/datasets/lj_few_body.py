@@ -26,6 +26,10 @@ from mlmd.physics.potentials import LennardJones
 _OF_ALL = ("position", "velocity", "energy", "box", "epsilon")
 FIELDS_OF_PARTS = {"sweep": (*_OF_ALL, "split"), "test": (*_OF_ALL, "temperature")}
 CUTOFF, SHIFT = 2.5, "constant"
+DIM = 3
+# What operators may know of a system besides its state.
+PARAMETERS = ("epsilon",)
+SAYS_INSIDE = False
 
 # Purposes of the random streams; the first number of a spawn key. They never change.
 _START, _SPLIT = {"sweep": 0, "test": 1}, 2
@@ -67,15 +71,14 @@ def simulate(config: Any, row: Row) -> dict[str, np.ndarray]:
     """Trajectories and parameters of one block. Raises SimulationFailure with the system's place in the store."""
     data, atoms, part = config.dataset, row["atoms"], row["part"]
     path, count = _place(atoms, part), row["stop"] - row["start"]
-    box, epsilon = np.full(3, data.box), data.epsilon if part == "sweep" else data.test_epsilon
+    edges, epsilon = box(config), data.epsilon if part == "sweep" else data.test_epsilon
     starts = [_start(config, atoms, part, system) for system in range(row["start"], row["stop"])]
     position, velocity = (np.stack(values) for values in zip(*starts, strict=True))
-    potential = LennardJones(epsilon, cutoff=CUTOFF, shift=SHIFT)
     with placed(path, row["start"]):
         arrays = verlet.trajectories(
-            potential, position, velocity, box, data.timestep, _steps(config, part), data.stride
+            potential(epsilon), position, velocity, edges, data.timestep, _steps(config, part), data.stride
         )
-    arrays["box"], arrays["epsilon"] = np.tile(box, (count, 1)), np.full(count, epsilon)
+    arrays["box"], arrays["epsilon"] = np.tile(edges, (count, 1)), np.full(count, epsilon)
     if part == "sweep":
         arrays["split"] = _split(config, atoms)[row["start"] : row["stop"]]
     else:
@@ -98,6 +101,21 @@ def moments(config: Any, row: Row, arrays: Mapping[str, np.ndarray]) -> dict[str
         for one in np.flatnonzero(arrays[f"{path}/split"] == TRAIN)
     ]
     return {str(row["atoms"]): windows.merge(parts)} if parts else {}
+
+
+def place(system: str) -> str:
+    """Where an operator's system, such as lj16, stands in the store, and under which name its moments are."""
+    return system.removeprefix("lj")
+
+
+def potential(epsilon: float) -> LennardJones:
+    """How atoms see each other."""
+    return LennardJones(float(epsilon), cutoff=CUTOFF, shift=SHIFT)
+
+
+def box(config: Any) -> np.ndarray:
+    """Edges (3,) of the box that all systems are in."""
+    return np.full(DIM, config.dataset.box)
 
 
 def _start(config: Any, atoms: int, part: str, system: int) -> tuple[np.ndarray, np.ndarray]:

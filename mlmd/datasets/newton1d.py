@@ -25,6 +25,10 @@ from mlmd.physics.potentials import LINES
 from mlmd.physics.potentials.one_dimensional import evaluate
 
 PARTS = ("sweep", "test")
+DIM = 1
+# What operators may know of a system besides its state.
+PARAMETERS = ("mass", "stiffness")
+SAYS_INSIDE = True
 
 Ranges = tuple[tuple[float, float], ...]
 
@@ -161,6 +165,16 @@ def moments(config: Any, row: Row, arrays: Mapping[str, np.ndarray]) -> dict[str
     trained = arrays[f"{place}/split"] == TRAIN
     features = windows.features(arrays[f"{place}/position"][trained], arrays[f"{place}/velocity"][trained])
     return {row["system"]: windows.moments(features)}
+
+
+def place(system: str) -> str:
+    """Where an operator's system stands in the store, and under which name its moments are."""
+    return system
+
+
+def box(config: Any) -> None:
+    """A line has no end."""
+    return
 
 
 def frames(config: Any, part: str) -> int:

@@ -1,8 +1,9 @@
 """Training windows: stretches of a trajectory, cut out of it, never across two.
 
 An operator of timestep Δ_R on frames stored every Δ_s sees every d-th frame, d = Δ_R/Δ_s (`dilation`). A window that
-starts at frame f takes f, f+d, …, f+(w−1)d as input and f+wd as target, w = `window` (S_R in Kadupitiya, Fox, Jadhao,
-Mach. Learn.: Sci. Technol. 3, 025002 (2022), section 2.2). Features are positions, then velocities, flattened.
+starts at frame f takes f, f+d, …, f+(w−1)d as input and the u frames f+wd, …, f+(w+u−1)d as targets: w = `window` (S_R
+in Kadupitiya, Fox, Jadhao, Mach. Learn.: Sci. Technol. 3, 025002 (2022), section 2.2), u = `unroll`. Features are
+positions, then velocities, flattened; a system's parameters may stand behind them as columns that never change.
 """
 
 import math
@@ -30,21 +31,27 @@ def features(position: np.ndarray, velocity: np.ndarray) -> np.ndarray:
     return np.concatenate([part.reshape(systems, stored, atoms * dim) for part in (position, velocity)], axis=2)
 
 
-def count(frames: int, window: int, dilation: int) -> int:
+def with_parameters(table: np.ndarray, parameters: Sequence[np.ndarray]) -> np.ndarray:
+    """`table` (systems, frames, d) with one more column for each of `parameters` (systems,), the same in all frames."""
+    shape = (*table.shape[:2], 1)
+    return np.concatenate([table, *(np.broadcast_to(values[:, None, None], shape) for values in parameters)], axis=2)
+
+
+def count(frames: int, window: int, dilation: int, unroll: int = 1) -> int:
     """Windows in a trajectory of `frames` stored frames."""
-    return max(0, frames - window * dilation)
+    return max(0, frames - (window + unroll - 1) * dilation)
 
 
 def gather(
-    table: np.ndarray, system_index: np.ndarray, start: np.ndarray, window: int, dilation: int
+    table: np.ndarray, system_index: np.ndarray, start: np.ndarray, window: int, dilation: int, unroll: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs (batch, window, d) and targets (batch, d) of the windows at `system_index` (batch,), `start` (batch,).
+    """Inputs (batch, window, d) and targets (batch, unroll, d) of windows at `system_index` (batch,), `start` (batch,).
 
     `table` (systems, frames, d) holds features.
     """
-    frame = start[:, None] + dilation * np.arange(window + 1)
+    frame = start[:, None] + dilation * np.arange(window + unroll)
     cut = table[system_index[:, None], frame]
-    return cut[:, :window], cut[:, window]
+    return cut[:, :window], cut[:, window:]
 
 
 def moments(table: np.ndarray) -> Moments:
@@ -111,6 +118,7 @@ class WindowBatches:
         batch: int,
         seed: int,
         pool: int,
+        unroll: int = 1,
     ):
         """`load(shard)` gives features (systems, frames, d); `shards` pairs (shard, its number of systems).
 
@@ -120,7 +128,8 @@ class WindowBatches:
         self._shards = [(shard, systems) for shard, systems in shards if systems > 0]
         self._frames, self._window, self._dilation = frames, window, dilation
         self._batch, self._seed, self._pool = batch, seed, pool
-        self._per_system = count(frames, window, dilation)
+        self._unroll = unroll
+        self._per_system = count(frames, window, dilation, unroll)
         self.windows = self._per_system * sum(systems for _, systems in self._shards)
         if self.windows == 0:
             raise ValueError(
@@ -133,7 +142,7 @@ class WindowBatches:
     def epoch(
         self, number: int, first_step: int = 0, steps: int | None = None
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Inputs (batch, window, d) and targets (batch, d) of the epoch's batches from `first_step` on.
+        """Inputs (batch, window, d) and targets (batch, unroll, d) of the epoch's batches from `first_step` on.
 
         `steps` ends it after so many batches. Pools that no wanted batch touches are not loaded.
         """
@@ -149,7 +158,7 @@ class WindowBatches:
             while position < min(pool_stop, last):
                 stop = min((position // self._batch + 1) * self._batch, pool_stop, last)
                 system, start = np.divmod(order[position - pool_start : stop - pool_start], self._per_system)
-                held.append(gather(table, system, start, self._window, self._dilation))
+                held.append(gather(table, system, start, self._window, self._dilation, self._unroll))
                 position = stop
                 if position % self._batch == 0 or position == last:
                     yield _joined(held)

@@ -3,15 +3,18 @@
     (x, v)(t + Δ_R) = D[ L₂[ L₁[ {x, v}(t − (S_R−1) Δ_R … t) ] ] ]
 
 L₁, L₂: LSTM layers of n units with tanh; D: a dense layer without activation. A window of S_R states goes in, the
-state one large step Δ_R later comes out. Added to the paper: states are scaled by the training set's statistics,
-and the network may predict the change from the last state (residual) in units of that change's own spread.
+state one large step Δ_R later comes out. Added to the paper: states are scaled by the training set's statistics, the
+network may predict the change from the last state (residual) in units of that change's own spread, and it may be
+trained over several large steps on its own output (unroll) from a window with noise on it, which is how it will run.
+It reads no parameters: the window must tell them.
 """
 
-from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
 
+from mlmd.models.base import Problem, Traits, nonzero
 from mlmd.models.scaling import Standardize
 
 WEIGHTS = (
@@ -26,25 +29,49 @@ WEIGHTS = (
 )
 
 
-@dataclass(frozen=True)
-class Scales:
-    """Statistics of the training set, each (features,): of the states, and of what the network predicts."""
+def build(settings: Any, problem: Problem, seed: int) -> keras.Model:
+    """The network from windows (batch, window, features + parameters) to changes (batch, unroll, features).
 
-    input_mean: np.ndarray
-    input_scale: np.ndarray
-    output_mean: np.ndarray
-    output_scale: np.ndarray
-
-
-def build(units: int, window: int, dropout: float, dtype: str, scales: Scales, seed: int) -> keras.Model:
-    """The network from a window of states (batch, window, features) to its scaled prediction (batch, features)."""
-    features = len(scales.input_mean)
+    `settings` is `mlmd.config.models.LstmOperator`. Without `residual` what comes out are scaled states.
+    """
     # Each layer its own stream: equal seeds would make equal layers start alike.
-    streams = iter(int(word) for word in np.random.SeedSequence(seed).generate_state(8))
+    streams = iter(int(word) for word in np.random.SeedSequence(seed).generate_state(9))
+    dtype, features = settings.dtype, problem.features
+    given = keras.Input((settings.window, features + len(problem.parameters)), dtype=dtype)
+    states = InImage(features, problem.box, dtype=dtype, name="states")(given)
+    scaled = Standardize(problem.scales.input_mean, problem.scales.input_scale, dtype=dtype, name="scale")(states)
+    network = _network(settings, features, streams)
+    noise = keras.layers.GaussianNoise(settings.noise, seed=next(streams), dtype=dtype, name="noise")
+    loop = Unrolled(network, noise, settings.unroll, settings.residual, problem, dtype=dtype, name="unrolled")
+    return keras.Model(given, loop(scaled))
+
+
+def traits(settings: Any) -> Traits:
+    """It knows nothing of the physics, and its outputs lie in as many dimensions as its layers have units."""
+    return Traits(last_width=settings.units)
+
+
+def export(model: keras.Model, settings: Any, problem: Problem) -> tuple[dict[str, np.ndarray], dict]:
+    """The arrays of weights.npz, the layers' weights (Keras' gate order i, f, c, o) and the scales; facts for it."""
+    trained = [np.asarray(variable) for variable in model.trainable_variables]
+    scales = problem.scales
+    fixed = {
+        "input_mean": scales.input_mean,
+        "input_scale": nonzero(scales.input_scale),
+        "output_mean": scales.output_mean,
+        "output_scale": nonzero(scales.output_scale),
+    }
+    arrays = dict(zip(WEIGHTS, trained, strict=True)) | {n: a.astype(settings.dtype) for n, a in fixed.items()}
+    return arrays, {"window": settings.window, "units": settings.units, "residual": settings.residual}
+
+
+def _network(settings: Any, features: int, streams: Any) -> keras.Sequential:
+    """From scaled windows (batch, window, features) to one scaled prediction (batch, features)."""
+    dtype = settings.dtype
 
     def lstm(name: str, sequences: bool) -> keras.layers.LSTM:
         return keras.layers.LSTM(
-            units,
+            settings.units,
             return_sequences=sequences,
             kernel_initializer=keras.initializers.GlorotNormal(next(streams)),
             recurrent_initializer=keras.initializers.Orthogonal(seed=next(streams)),
@@ -55,12 +82,11 @@ def build(units: int, window: int, dropout: float, dtype: str, scales: Scales, s
 
     return keras.Sequential(
         [
-            keras.Input((window, features), dtype=dtype),
-            Standardize(scales.input_mean, scales.input_scale, dtype=dtype, name="scale"),
+            keras.Input((settings.window, features), dtype=dtype),
             lstm("lstm1", sequences=True),
-            keras.layers.Dropout(dropout, seed=next(streams), dtype=dtype, name="dropout1"),
+            keras.layers.Dropout(settings.dropout, seed=next(streams), dtype=dtype, name="dropout1"),
             lstm("lstm2", sequences=False),
-            keras.layers.Dropout(dropout, seed=next(streams), dtype=dtype, name="dropout2"),
+            keras.layers.Dropout(settings.dropout, seed=next(streams), dtype=dtype, name="dropout2"),
             keras.layers.Dense(
                 features, kernel_initializer=keras.initializers.GlorotNormal(next(streams)), dtype=dtype, name="dense"
             ),
@@ -68,20 +94,57 @@ def build(units: int, window: int, dropout: float, dtype: str, scales: Scales, s
     )
 
 
-def scaled_targets(windows: np.ndarray, targets: np.ndarray, residual: bool, scales: Scales) -> np.ndarray:
-    """What the network is to predict, (batch, features), for the states `targets` that follow `windows`."""
-    change = targets - windows[:, -1] if residual else targets
-    return (change - scales.output_mean) / np.where(scales.output_scale == 0, 1.0, scales.output_scale)
+class InImage(keras.layers.Layer):
+    """The states of a window, with the last frame's atoms moved into the box and the others along with them."""
+
+    def __init__(self, features: int, box: np.ndarray | None, **layer: object):
+        super().__init__(trainable=False, **layer)
+        half = features // 2
+        self.features = features
+        # Velocities have no image: an infinite edge is never crossed.
+        self.edges = None if box is None else np.concatenate([np.tile(box, half // len(box)), np.full(half, np.inf)])
+
+    def call(self, windows):
+        states = windows[..., : self.features]
+        if self.edges is None:
+            return states
+        edges = np.where(np.isinf(self.edges), 0.0, self.edges)
+        turns = keras.ops.round(states[:, -1:] / keras.ops.cast(self.edges, states.dtype))
+        return states - keras.ops.cast(edges, states.dtype) * turns
 
 
-def export(model: keras.Model, scales: Scales) -> dict[str, np.ndarray]:
-    """The arrays of weights.npz: the layers' weights (Keras' gate order i, f, c, o) and the scales."""
-    trained = [np.asarray(variable) for variable in model.trainable_variables]
-    dtype = trained[0].dtype
-    fixed = {
-        "input_mean": scales.input_mean,
-        "input_scale": np.where(scales.input_scale == 0, 1.0, scales.input_scale),
-        "output_mean": scales.output_mean,
-        "output_scale": np.where(scales.output_scale == 0, 1.0, scales.output_scale),
-    }
-    return dict(zip(WEIGHTS, trained, strict=True)) | {name: a.astype(dtype) for name, a in fixed.items()}
+class Unrolled(keras.layers.Layer):
+    """The network over `steps` large steps on its own output, from a window (batch, window, features) with noise on it.
+
+    All states are scaled; what comes out, (batch, steps, features), is each state's change since the window's last one
+    in units of the change's spread or, without `residual`, the state.
+    """
+
+    def __init__(
+        self,
+        network: keras.Sequential,
+        noise: keras.layers.Layer,
+        steps: int,
+        residual: bool,
+        problem: Problem,
+        **layer: object,
+    ):
+        super().__init__(**layer)
+        self.network, self.noise, self.steps, self.residual = network, noise, steps, residual
+        scales = problem.scales
+        # From a prediction to a change in units of the inputs, and back.
+        self.factor = nonzero(scales.output_scale) / nonzero(scales.input_scale)
+        self.offset = scales.output_mean / nonzero(scales.input_scale)
+
+    def call(self, windows, training=None):
+        ops = keras.ops
+        factor, offset = (ops.cast(values, windows.dtype) for values in (self.factor, self.offset))
+        start = windows[:, -1]
+        window = self.noise(windows, training=training)
+        predicted = []
+        for _ in range(self.steps):
+            output = self.network(window, training=training)
+            state = window[:, -1] + output * factor + offset if self.residual else output
+            window = ops.concatenate([window[:, 1:], state[:, None]], axis=1)
+            predicted.append((state - start - offset) / factor if self.residual else state)
+        return ops.stack(predicted, axis=1)

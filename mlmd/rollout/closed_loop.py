@@ -9,15 +9,17 @@ work on the reversed trajectory: a window of future frames, latest first, veloci
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import numpy as np
 
-from mlmd.rollout.compiled import CompiledOperator
+from mlmd.rollout.operator import Operator
 from mlmd.state import NonFiniteState
 
 State = TypeVar("State")
+# Windows of a trajectory that are copied out at a time.
+_WINDOWS_TOGETHER = 4096
 
 
 class Stepper(Protocol[State]):
@@ -66,46 +68,74 @@ class WindowState:
         return cls(arrays["window_frames"], int(arrays["window_step"]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ForwardStepper:
-    """A trained operator, one stride into the future a step."""
+    """A trained operator at work on one system, one stride into the future a step; `parameters` name → number."""
 
-    operator: CompiledOperator
+    operator: Operator
+    parameters: Mapping[str, float] = field(default_factory=dict)
 
     def __call__(self, state: WindowState) -> WindowState:
         return self.advance(state, 1)[0]
 
     def advance(self, state: WindowState, steps: int) -> tuple[WindowState, np.ndarray]:
-        try:
-            frames = self.operator.run(state.frames, steps)
-        except NonFiniteState as error:
-            step = None if error.step is None else state.step + error.step
-            raise NonFiniteState(error.system, error.atom, step) from error
+        window, wanted = state.frames, self.operator.window
+        if window.shape != (wanted, self.operator.features):
+            raise ValueError(f"a window of shape {window.shape}: this operator takes {wanted, self.operator.features}")
+        frames = self.operator.advance(window[None], repeated(self.parameters, 1), steps)[0]
+        bad = np.flatnonzero(~np.isfinite(frames).all(axis=1))
+        if bad.size:
+            raise NonFiniteState(self.operator.system, None, state.step + int(bad[0]))
         return _slide(state, frames), frames
 
     def one_step(self, trajectory: np.ndarray) -> np.ndarray:
         """Predictions (frames, features), each from the true frames before it; the first `window` are copied."""
-        return self.operator.one_step(trajectory)
+        return one_step(self.operator, trajectory, self.parameters)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BackwardStepper:
     """The same operator, one stride into the past a step: frames and trajectories run from late to early."""
 
-    operator: CompiledOperator
+    operator: Operator
+    parameters: Mapping[str, float] = field(default_factory=dict)
 
     def __call__(self, state: WindowState) -> WindowState:
         return self.advance(state, 1)[0]
 
     def advance(self, state: WindowState, steps: int) -> tuple[WindowState, np.ndarray]:
         reversed_state = WindowState(with_velocities_negated(state.frames), state.step)
-        _, frames = ForwardStepper(self.operator).advance(reversed_state, steps)
+        _, frames = ForwardStepper(self.operator, self.parameters).advance(reversed_state, steps)
         frames = with_velocities_negated(frames)
         return _slide(state, frames), frames
 
     def one_step(self, trajectory: np.ndarray) -> np.ndarray:
         """Predictions (frames, features) along a trajectory given from late to early; the first are copied."""
-        return with_velocities_negated(self.operator.one_step(with_velocities_negated(trajectory)))
+        reversed_trajectory = with_velocities_negated(trajectory)
+        return with_velocities_negated(one_step(self.operator, reversed_trajectory, self.parameters))
+
+
+def one_step(operator: Operator, trajectory: np.ndarray, parameters: Mapping[str, float]) -> np.ndarray:
+    """Predictions (frames, features), each from the `window` true frames of `trajectory` (frames, features) before it.
+
+    The first `window` frames, which nothing precedes, are copied. This is the error measure of the published curves,
+    not a simulation: no prediction is ever fed back. A prediction that is not finite is NaN.
+    """
+    frames, window = len(trajectory), operator.window
+    if frames < window:
+        raise ValueError(f"a trajectory of {frames} frames is shorter than the window of {window}")
+    predicted = np.array(trajectory, operator.dtype)
+    given = np.lib.stride_tricks.sliding_window_view(predicted.copy(), window, axis=0).swapaxes(1, 2)
+    for first in range(0, frames - window, _WINDOWS_TOGETHER):
+        windows = np.ascontiguousarray(given[first : min(first + _WINDOWS_TOGETHER, frames - window)])
+        found = operator.advance(windows, repeated(parameters, len(windows)), 1)
+        predicted[window + first : window + first + len(windows)] = found[:, 0]
+    return predicted
+
+
+def repeated(parameters: Mapping[str, float], systems: int) -> dict[str, np.ndarray]:
+    """One system's parameters as arrays (systems,)."""
+    return {name: np.full(systems, value) for name, value in parameters.items()}
 
 
 def with_velocities_negated(frames: np.ndarray) -> np.ndarray:

@@ -53,6 +53,35 @@ def drive(given, predicted, window, lstm1, lstm2, dense, scaling, residual):
     return -1
 
 
+@njit(cache=True, **_OPTIONS)
+def drive_in_box(given, predicted, edges, lstm1, lstm2, dense, scaling, residual):
+    """The same from the window `given` in a periodic box: each window is shown in the image of its last frame.
+
+    `edges` (features / 2,) are the box's for each coordinate. Returns what `drive` does.
+    """
+    window, features = given.shape
+    half = edges.size
+    frames, shown = given.copy(), np.empty_like(given)
+    one = np.empty((1, features), given.dtype)
+    for step in range(predicted.shape[0]):
+        shown[:] = frames
+        for j in range(half):
+            shift = edges[j] * np.rint(frames[window - 1, j] / edges[j])
+            for frame in range(window):
+                shown[frame, j] -= shift
+        stopped = drive(shown, one, window, lstm1, lstm2, dense, scaling, residual)
+        if stopped >= 0:
+            return step
+        for frame in range(window - 1):
+            frames[frame] = frames[frame + 1]
+        for j in range(features):
+            # What the network sees and what it says differ by the image that it is shown.
+            back = frames[window - 2, j] - shown[window - 1, j]
+            frames[window - 1, j] = one[0, j] + back
+        predicted[step] = frames[window - 1]
+    return -1
+
+
 @njit(**_OPTIONS)
 def _read_out(hidden, newest, dense, scaling, residual, predicted):
     """The dense layer and the scaling of its outputs, into `predicted`; whether all of them are finite."""

@@ -130,9 +130,7 @@ def _finish(run: Run, table: ledger.Ledger, started: float, made: int) -> None:
     if made or store.finished_attributes(path) is None:
         own = datasets.load(run.dataset.family).attributes(run)
         store.finish(path, {"statistics": _statistics(table, records), **own})
-        provenance.write_manifest(
-            run.folder / "data", run.settings(), started, {"seed": run.seed}, items=len(table.items)
-        )
+        provenance.write_manifest(layout.data(run), run.settings(), started, {"seed": run.seed}, items=len(table.items))
     log.info("%s is complete: %d items, %d made now, %.1f s", path, len(table.items), made, time.time() - started)
 
 

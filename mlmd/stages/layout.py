@@ -8,14 +8,19 @@ from mlmd import config
 from mlmd.config import Run
 
 
+def data(run: Run) -> Path:
+    """The folder of the dataset, which several runs may share."""
+    return run.folder / "data" if run.data is None else Path(run.data)
+
+
 def store(run: Run) -> Path:
     """The dataset's Zarr store."""
-    return run.folder / "data" / f"{run.dataset.family}.zarr"
+    return data(run) / f"{run.dataset.family}.zarr"
 
 
 def data_ledger(run: Run) -> Path:
     """The work table of `generate`."""
-    return run.folder / "data" / "ledger"
+    return data(run) / "ledger"
 
 
 def model(run: Run, system: str, stride: int) -> Path:
@@ -25,7 +30,7 @@ def model(run: Run, system: str, stride: int) -> Path:
 
 def operators(run: Run) -> Iterator[tuple[str, int]]:
     """(system, stride) of every operator that the run trains."""
-    return ((system, stride) for system in run.dataset.systems for stride in run.training.strides)
+    return ((system, stride) for system in run.dataset.operator_systems for stride in run.training.strides)
 
 
 def rollout_ledger(run: Run) -> Path:
@@ -35,7 +40,7 @@ def rollout_ledger(run: Run) -> Path:
 
 def rollout_item(run: Run, row: dict) -> Path:
     """The trajectories of one rollout item."""
-    name = f"{row['system']}-{row['stride']}-{row['direction']}-{row['start']}-{row['stop']}.npz"
+    name = f"{row['system']}-{row['stride']}-{row['part']}-{row['direction']}-{row['start']}-{row['stop']}.npz"
     return run.folder / "rollout" / "items" / name
 
 

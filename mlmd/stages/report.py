@@ -17,18 +17,18 @@ from matplotlib.figure import Figure
 
 from hpc import atomic, provenance
 from hpc.errors import ItemsUnfinished, StoreMissing
-from mlmd.analysis import plots, rollout_metrics, verdicts
+from mlmd.analysis import ensemble_metrics, plots, rollout_metrics, verdicts
 from mlmd.analysis.rollout_metrics import MODES, Metrics, Rollout
 from mlmd.config import Run
 from mlmd.stages import layout
 from mlmd.stages.rollout import open_table, rows
 
 TEMPLATE = "report.html"
-# (system, stride, direction of time) → its test systems.
+# (system, stride, direction of time) → its test systems; "validation" stands for the validation systems' direction.
 Rollouts = Mapping[tuple[str, int, str], Rollout]
 # What the rows of one operator share, as opposed to one value or one trajectory each.
-_SCALARS = ("verlet_seconds_per_step", "operator_seconds_per_step")
-_SHARED = (*_SCALARS, "time", "completed_frames")
+_SCALARS = ("verlet_seconds_per_step", "operator_seconds_per_step", "closed_loop_seconds_per_step")
+_SHARED = (*_SCALARS, "time", "atoms")
 _VERDICTS = ("reached", "not reached", "cannot be reached")
 
 
@@ -48,7 +48,7 @@ def report(run: Run) -> dict[str, float | None]:
     records = verdicts.judge(
         metrics.values,
         metrics.reasons,
-        run.dataset.systems,
+        run.dataset.operator_systems,
         run.training.strides,
         {f"{system}/{stride}": _network(run, system, stride) for system, stride in layout.operators(run)},
         run.dataset.timestep,
@@ -78,7 +78,8 @@ def load_rollouts(run: Run) -> Rollouts:
     for row in table:
         with layout.rollout_item(run, row).open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-        parts.setdefault((row["system"], row["stride"], row["direction"]), []).append(arrays)
+        direction = row["direction"] if row["part"] == "test" else "validation"
+        parts.setdefault((row["system"], row["stride"], direction), []).append(arrays)
     return {
         (system, stride, direction): Rollout(system, stride, _network(run, system, stride).window, _join(items))
         for (system, stride, direction), items in parts.items()
@@ -98,6 +99,9 @@ def measure(run: Run, rollouts: Rollouts) -> Metrics:
         else:
             _put_nothing_forward(metrics, f"{system}/{stride}")
         rollout_metrics.add_backward_errors(metrics, system, stride, backward)
+        rollout_metrics.add_validation(metrics, system, stride, rollouts.get((system, stride, "validation")))
+        if forward is not None and "closed_loop_pairs" in forward.arrays:
+            ensemble_metrics.add_ensemble(metrics, forward, np.full(3, run.dataset.box))
         rollout_metrics.add_speed(metrics, forward or backward, total_steps, paper["verlet_seconds"])
     rollout_metrics.add_means(metrics, run.training.strides)
     return metrics
@@ -138,7 +142,7 @@ def _join(items: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Blocks of test systems as one; the times of a step are the best of all blocks."""
     joined = {name: np.concatenate([item[name] for item in items]) for name in items[0] if name not in _SHARED}
     joined.update((name, np.array(min(float(item[name]) for item in items))) for name in _SCALARS)
-    joined["time"] = items[0]["time"]
+    joined["time"], joined["atoms"] = items[0]["time"], items[0]["atoms"]
     joined["inside"] = joined["inside"].astype(bool)
     return joined
 
@@ -148,7 +152,7 @@ def _network(run: Run, system: str, stride: int) -> verdicts.Network:
     if not path.exists():
         raise StoreMissing(path, f"mlmd train {run.folder / 'run.yaml'}")
     description = json.loads(path.read_text())
-    return verdicts.Network(description["window"], description["features"], description["units"])
+    return verdicts.Network(description.get("window", 1), description["features"], description.get("units"))
 
 
 def _put_nothing_forward(metrics: Metrics, key: str) -> None:
@@ -162,7 +166,7 @@ def _overview(run: Run, metrics: Mapping[str, float | None], published: Mapping[
     strides = sorted(run.training.strides)
 
     def curves(mode: str) -> dict[str, list[float]]:
-        values = {s: [metrics[f"{mode}/{s}/{stride}"] for stride in strides] for s in run.dataset.systems}
+        values = {s: [metrics[f"{mode}/{s}/{stride}"] for stride in strides] for s in run.dataset.operator_systems}
         return {s: [np.nan if v is None else v for v in row] for s, row in values.items()}
 
     means = {stride: published.get(f"one_step/mean_1d/{stride}") for stride in strides}
@@ -190,8 +194,8 @@ def _figures(operator: tuple[str, int], rollouts: Rollouts) -> Iterator[tuple[st
     """(caption, figure) of one operator's published test system."""
     forward, backward = (rollouts.get((*operator, direction)) for direction in ("forward", "backward"))
     index = forward.published_system() if forward is not None else None
-    if index is not None:
-        arrays, time, window = forward.arrays, forward.arrays["time"], forward.window
+    if index is not None and "reference_position" in forward.arrays:
+        arrays, time = forward.arrays, forward.arrays["time"]
         position = {mode: arrays[f"{mode}_position"][index] for mode in MODES}
         orbits = {mode: (arrays[f"{mode}_position"][index], arrays[f"{mode}_velocity"][index]) for mode in MODES}
         reference = arrays["reference_position"][index]
@@ -200,6 +204,8 @@ def _figures(operator: tuple[str, int], rollouts: Rollouts) -> Iterator[tuple[st
             "Phase portrait",
             plots.phase_portrait((reference, arrays["reference_velocity"][index]), orbits),
         )
+    if index is not None:
+        time, window = forward.arrays["time"], forward.window
         named = {mode: rollout_metrics.published_energy_deviation(forward, mode) for mode in ("reference", *MODES)}
         deviations = {mode: values[window:] for mode, values in named.items() if values is not None}
         if deviations:

@@ -1,8 +1,10 @@
 """Operators → trajectories: test systems evolved one step at a time and in closed loop, split into a job array.
 
-A row of the table is one operator, one direction of time and a block of test systems. In `one_step` every window
-comes from the reference trajectory, which is what the published error curves show; in `closed_loop` the operator is
-fed with its own output, which is what running it means. A long closed loop saves its state and continues from it.
+A row of the table is one operator, one direction of time and a block of test systems, or of validation systems, by
+which operators are chosen. In `one_step` every window comes from the reference trajectory, which is what the published
+error curves show; in `closed_loop` the operator is fed with its own output, which is what running it means: all systems
+of a block together, with the energy held or under a guard where the run file says so. A system that leaves the finite
+numbers is NaN from there on. A long closed loop saves its frames and continues from them.
 """
 
 import functools
@@ -15,28 +17,27 @@ from pathlib import Path
 
 import numpy as np
 
-from hpc import arrays, atomic, ledger, provenance, store
+from hpc import arrays, atomic, ledger, provenance
 from hpc.checkpoint import Checkpoints
 from hpc.errors import Preempted, StoreMissing
 from hpc.preempt import StopFlag
 from mlmd import config
 from mlmd.config import Run
-from mlmd.datasets import windows
-from mlmd.physics.integrators.verlet import trajectories
-from mlmd.physics.potentials import LINES
-from mlmd.physics.potentials.one_dimensional import evaluate
-from mlmd.rollout import closed_loop, compiled
-from mlmd.stages import layout
+from mlmd.rollout import closed_loop, compiled, worlds
+from mlmd.rollout.held import Held
+from mlmd.rollout.operator import Operator
+from mlmd.stages import guarded, layout
 from mlmd.stages.generate import require_dataset
 from mlmd.stages.progress import progress
-from mlmd.state import NonFiniteState
+from mlmd.stages.reference import Reference, world_of
+from mlmd.state import SimulationFailure
 
 # Steps between two looks at the clock and at the stop flag.
 CHUNK = 2000
-TIMED_OPERATOR_STEPS = 1000
-TIMED_VERLET_STEPS = 1_000_000
+# At least so long is a step's time measured over, in seconds.
+TIMED_SECONDS = 0.02
 REPEATS = 3
-STEPPERS = {"forward": closed_loop.ForwardStepper, "backward": closed_loop.BackwardStepper}
+MODES = ("reference", "one_step", "closed_loop")
 log = logging.getLogger(__name__)
 
 
@@ -57,7 +58,7 @@ def rollout(run: Run, command: str, task: int = 0, tasks: int = 1) -> None:
     todo = [i for i in mine if i in unfinished or not layout.rollout_item(run, table.items[i]).exists()]
     log.info("task %d of %d: %d of its %d rollout items to do", task, tasks, len(todo), len(mine))
     work = functools.partial(_run_item, run, table)
-    arrays.run_items(table, progress(todo, len(todo), "rollout"), work, (NonFiniteState,), command)
+    arrays.run_items(table, progress(todo, len(todo), "rollout"), work, (SimulationFailure,), command)
     if not table.unfinished():
         provenance.write_manifest(
             run.folder / "rollout", run.settings(), started, {"seed": run.seed}, items=len(table.items)
@@ -79,13 +80,15 @@ def open_table(run: Run, command: str) -> ledger.Ledger:
 
 
 def rows(run: Run) -> list[dict]:
-    """One row per operator, direction and block of test systems."""
+    """One row per operator, direction and block of test systems; validation systems go forward."""
+    parts = [("test", direction, run.rollout.systems) for direction in run.rollout.directions]
+    parts.append(("validation", "forward", run.rollout.validation_systems))
     return [
-        {"system": system, "stride": stride, "direction": direction, "start": start, "stop": stop}
+        {"system": system, "stride": stride, "part": part, "direction": direction, "start": start, "stop": stop}
         for system, stride in layout.operators(run)
-        for direction in run.rollout.directions
-        for start in range(0, run.rollout.systems, run.rollout.block)
-        for stop in [min(start + run.rollout.block, run.rollout.systems)]
+        for part, direction, count in parts
+        for start in range(0, count, run.rollout.block)
+        for stop in [min(start + run.rollout.block, count)]
     ]
 
 
@@ -105,126 +108,107 @@ def digest(path: Path) -> str:
 def _run_item(run: Run, table: ledger.Ledger, item: int, stop: StopFlag) -> dict:
     row = table.items[item]
     operator = compiled.load(layout.model(run, row["system"], row["stride"]))
-    stepper = STEPPERS[row["direction"]](operator)
+    world = world_of(run, row["system"])
     truth = Reference(run, row)
-    saves = Checkpoints(
-        run.folder / "rollout" / "partial" / layout.rollout_item(run, row).stem, {**table.identity, "item": item}
+    folder = run.folder / "rollout" / "partial" / layout.rollout_item(run, row).stem
+    saver = Saver(Checkpoints(folder, {**table.identity, "item": item}), run.rollout.checkpoint_seconds, stop)
+    if run.rollout.guard is not None and row["direction"] == "forward":
+        looped, own = guarded.closed_loop(run, row, operator, world, truth)
+    else:
+        looped, own = _closed_loop(_stepped(run, operator, world, truth), truth, operator.window, saver)
+    predicted = np.stack(
+        [closed_loop.one_step(operator, states, truth.of(system)) for system, states in enumerate(truth.states)]
     )
-    looped = _closed_loop(stepper, truth.states, operator.window, Saver(saves, run.rollout.checkpoint_seconds, stop))
-    predicted = np.stack([stepper.one_step(states) for states in truth.states])
     product = layout.rollout_item(run, row)
-    atomic.write_npz(product, _product(run, row, truth, predicted, looped, operator))
-    saves.remove()
+    trajectories = dict(zip(MODES, (truth.states, predicted, looped), strict=True))
+    timings = _timings(run, operator, world, truth)
+    atomic.write_npz(product, {**_observed(row, world, truth, trajectories), **own, **timings})
+    saver.checkpoints.remove()
     return {"digest": digest(product)}
-
-
-class Reference:
-    """The reference trajectories of one item, in the direction of travel, every stride of the operator.
-
-    states (systems, frames, features); time (frames,); mass, stiffness, initial_position, inside: (systems,).
-    """
-
-    def __init__(self, run: Run, row: dict):
-        dilation = row["stride"] // run.dataset.stride
-        frames = round(run.rollout.time / (run.dataset.timestep * row["stride"])) + 1
-        direction = 1 if row["direction"] == "forward" else -1
-        path, self.system = layout.store(run), row["system"]
-
-        def read(name: str) -> np.ndarray:
-            return store.read(path, f"{row['system']}/test/{name}", row["start"], row["stop"])
-
-        every = slice(None, frames * dilation, dilation)
-        states = windows.features(read("position")[:, every], read("velocity")[:, every])
-        self.states = np.ascontiguousarray(states[:, ::direction])
-        self.time = (np.arange(states.shape[1]) * run.dataset.timestep * row["stride"])[::direction]
-        self.mass, self.stiffness = read("mass"), read("stiffness")
-        self.initial_position, self.inside = read("initial_position"), read("inside")
-
-    def energy(self, states: np.ndarray) -> np.ndarray:
-        """Total energy (systems, frames) of states (systems, frames, 2), on the reference's potential."""
-        position, velocity = states[..., 0], states[..., 1]
-        potential, _ = evaluate(LINES[self.system], position, self.stiffness)
-        return 0.5 * self.mass[:, None] * velocity**2 + potential
 
 
 @dataclass(frozen=True)
 class Saver:
-    """When and where a long closed loop saves its state."""
+    """When and where a long closed loop saves its frames."""
 
     checkpoints: Checkpoints
     every_seconds: float
     stop: StopFlag
 
 
-def _closed_loop(stepper, truth: np.ndarray, window: int, saver: Saver) -> np.ndarray:
-    """Closed-loop states (systems, frames, features): the first `window` frames are given, the rest is its own."""
-    systems, frames, _ = truth.shape
-    looped = np.full_like(truth, np.nan)
-    looped[:, :window] = truth[:, :window]
-    at_system, state = 0, None
+def _stepped(run: Run, operator: Operator, world: worlds.World, truth: Reference) -> Operator | Held:
+    """The operator as the run file wants it run."""
+    if run.rollout.hold_energy == 0:
+        return operator
+    initial = world.energy(truth.states[:, :1], truth.parameters)[:, 0]
+    return Held(operator, world.energy, world.kinetic, initial, run.rollout.hold_energy)
+
+
+def _closed_loop(
+    operator: Operator | Held, truth: Reference, window: int, saver: Saver
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """States (systems, frames, features), the first `window` given and the rest its own; and what it took."""
+    looped = np.full_like(truth.states, np.nan)
+    looped[:, :window] = truth.states[:, :window]
+    systems, frames, _ = truth.states.shape
+    done, seconds = window, 0.0
     saved = saver.checkpoints.load()
     if saved is not None:
-        looped, at_system = saved.arrays["looped"], saved.meta["system"]
-        state = closed_loop.WindowState.from_arrays(saved.arrays)
+        looped, done, seconds = saved.arrays["looped"], saved.meta["frames"], saved.meta["seconds"]
     clock = time.monotonic()
-    for system in range(at_system, systems):
-        state = state or closed_loop.WindowState(truth[system, :window])
-        while (done := window + state.step) < frames:
-            state, looped[system, done : done + CHUNK] = closed_loop.rollout(stepper, state, min(CHUNK, frames - done))
-            if saver.stop.requested or time.monotonic() - clock > saver.every_seconds:
-                clock = time.monotonic()
-                saver.checkpoints.save(
-                    system * frames + done, {"looped": looped, **state.to_arrays()}, {"system": system}
-                )
-            if saver.stop.requested:
-                raise Preempted(f"step {state.step} of test system {system}")
-        state = None
-    return looped
+    # Pieces end where energies are held, so that they cut nothing apart.
+    piece = CHUNK if isinstance(operator, Held) is False else CHUNK - CHUNK % operator.every or operator.every
+    while done < frames:
+        ahead = min(piece, frames - done)
+        started = time.perf_counter()
+        looped[:, done : done + ahead] = operator.advance(looped[:, done - window : done], truth.parameters, ahead)
+        seconds, done = seconds + time.perf_counter() - started, done + ahead
+        if saver.stop.requested or time.monotonic() - clock > saver.every_seconds:
+            clock = time.monotonic()
+            saver.checkpoints.save(done, {"looped": looped}, {"frames": done, "seconds": seconds})
+        if saver.stop.requested and done < frames:
+            raise Preempted(f"frame {done} of {frames}")
+    return looped, {"closed_loop_seconds_per_step": np.array(seconds / max(1, (frames - window) * systems))}
 
 
-def _product(run: Run, row: dict, truth: Reference, predicted, looped, operator) -> dict[str, np.ndarray]:
-    """The arrays of one item's file; units and shapes as in `mlmd.fields`."""
-    trajectories = {"reference": truth.states, "one_step": predicted, "closed_loop": looped}
+def _observed(row: dict, world: worlds.World, truth: Reference, trajectories: dict) -> dict[str, np.ndarray]:
+    """What is kept of all trajectories; units and shapes as in `mlmd.fields` and `mlmd.rollout.worlds`."""
     arrays = {}
-    for name, states in trajectories.items():
-        arrays[f"{name}_position"] = states[..., 0]
-        arrays[f"{name}_velocity"] = states[..., 1]
-        arrays[f"{name}_energy"] = truth.energy(states)
+    for mode, states in trajectories.items():
+        given = truth.forward(states), truth.forward(truth.states), truth.parameters, truth.spacing
+        arrays |= {f"{mode}_{name}": values for name, values in world.observed(*given).items()}
     return {
         **arrays,
+        **truth.parameters,
         "row": np.arange(row["start"], row["stop"]),
         "time": truth.time,
-        "mass": truth.mass,
-        "stiffness": truth.stiffness,
-        "initial_position": truth.initial_position,
         "inside": truth.inside,
-        "verlet_seconds_per_step": np.array(_verlet_seconds(run, truth)),
-        "operator_seconds_per_step": np.array(_operator_seconds(operator, truth.states[0])),
-        "completed_frames": np.array(looped.shape[1]),
+        "atoms": np.array(truth.states.shape[2] // (2 * world.dim)),
+        "completed_frames": np.isfinite(trajectories["closed_loop"]).all(axis=2).sum(axis=1),
     }
 
 
-def _verlet_seconds(run: Run, truth: Reference) -> float:
-    """Time of one step of the compiled reference, one system alone as a rollout is: best of a few repeats."""
-    one = (truth.mass[:1], truth.stiffness[:1], truth.initial_position[:1], np.zeros(1))
-
-    def advance() -> None:
-        trajectories(truth.system, *one, run.dataset.timestep, TIMED_VERLET_STEPS, TIMED_VERLET_STEPS)
-
-    advance()
-    return _best_seconds(advance) / TIMED_VERLET_STEPS
-
-
-def _operator_seconds(operator: compiled.CompiledOperator, states: np.ndarray) -> float:
-    """Time of one closed-loop step of the operator: best of a few repeats."""
-    given = states[: operator.window]
-    return _best_seconds(lambda: operator.run(given, TIMED_OPERATOR_STEPS)) / TIMED_OPERATOR_STEPS
+def _timings(run: Run, operator: Operator, world: worlds.World, truth: Reference) -> dict[str, np.ndarray]:
+    """Seconds of a step of one system alone, as a rollout is: the reference's and the operator's; best of repeats."""
+    one = {name: values[:1] for name, values in truth.parameters.items()}
+    start, window = truth.states[0, 0], truth.states[:1, : operator.window]
+    return {
+        "verlet_seconds_per_step": np.array(_seconds(lambda steps: world.evolve(start, one, steps, 1))),
+        "operator_seconds_per_step": np.array(_seconds(lambda steps: operator.advance(window, one, steps))),
+    }
 
 
-def _best_seconds(work: Callable[[], object]) -> float:
-    seconds = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
+def _seconds(work: Callable[[int], object]) -> float:
+    """Time of one step of `work(steps)`: as many as fill TIMED_SECONDS, the best of a few repeats."""
+    # The first call compiles.
+    work(1)
+    steps = 100
+    while (taken := _clocked(work, steps)) < TIMED_SECONDS:
+        steps = int(steps * min(100.0, 1.5 * TIMED_SECONDS / max(taken, 1e-6))) + 1
+    return min(_clocked(work, steps) for _ in range(REPEATS)) / steps
+
+
+def _clocked(work: Callable[[int], object], steps: int) -> float:
+    started = time.perf_counter()
+    work(steps)
+    return time.perf_counter() - started

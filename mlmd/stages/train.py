@@ -1,4 +1,4 @@
-"""Dataset → operators: one LSTM operator per system and stride, on one process or many, with the same command."""
+"""Dataset → operators: one operator per system and stride, on one process or many, with the same command."""
 
 import json
 import logging
@@ -11,11 +11,13 @@ import numpy as np
 
 from hpc import atomic, preempt, provenance, ranks
 from hpc.checkpoint import Checkpoints
-from hpc.errors import CheckpointLocked, UnknownCondition
+from hpc.errors import CheckpointLocked, RefusedElsewhere, RefusedFindings, UnknownCondition
 from hpc.ledger import differences
 from mlmd import config, models
+from mlmd.analysis import lint
 from mlmd.config import Run
-from mlmd.stages import layout
+from mlmd.models.base import Problem, scaled_targets
+from mlmd.stages import check, layout
 from mlmd.stages.generate import identity, require_dataset
 from mlmd.stages.operator_data import OperatorData
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from hpc.training import Plan
 
 # What may differ between the attempts at one operator without changing its weights.
-FREE_KEYS = ("training.strides", "training.checkpoint_seconds", "training.timeout_seconds")
+FREE_KEYS = ("training.despite", "training.strides", "training.checkpoint_seconds", "training.timeout_seconds")
 log = logging.getLogger(__name__)
 
 
@@ -32,7 +34,8 @@ def train(run: Run, command: str, accept: Collection[str] = ()) -> None:
 
     `accept` names conditions that may differ from those a checkpoint was made under: config keys, "code", "data",
     "ranks". Raises `ConfigError` for a family that nothing is trained on, `StoreMissing` without a finished dataset,
-    `CheckpointLocked`, `LaunchMismatch`, `BackendUnusable`, `NonFiniteLoss`, and `Preempted` on a signal.
+    `RefusedFindings` and `UnknownCheck` (see `mlmd.stages.check`), `CheckpointLocked`, `LaunchMismatch`,
+    `BackendUnusable`, `NonFiniteLoss`, and `Preempted` on a signal.
     """
     run.require_stage("train")
     require_dataset(run, command.replace("mlmd train", "mlmd generate"))
@@ -50,12 +53,27 @@ def train(run: Run, command: str, accept: Collection[str] = ()) -> None:
         if workers.first:
             told = f"{len(unfinished)} of {len(operators)} operators to train"
             log.info("%s, %d ranks (%s)", told, workers.size, workers.name)
+        for system, stride in unfinished:
+            _check(run, system, stride, workers)
         if unfinished:
             from hpc import training
 
             training.configure(run.model.dtype, ranks.threads_per_rank())
         for system, stride in unfinished:
             _train_operator(run, system, stride, workers, lock, stop, accept)
+
+
+def check_only(run: Run, command: str) -> str:
+    """What is found in the model and data of every operator, as a text; nothing is trained, nothing is refused."""
+    run.require_stage("train")
+    require_dataset(run, command.replace("mlmd train", "mlmd generate"))
+    _silence_tensorflow()
+    alone = ranks.SingleProcess()
+    told = []
+    for system, stride in layout.operators(run):
+        data = OperatorData(run, system, stride, alone, _seed(run, system, stride))
+        told.append(f"{system} at {stride} timesteps\n{lint.render(check.findings(run, data.problem(), data))}")
+    return "\n\n".join(told)
 
 
 def conditions(run: Run, size: int) -> dict:
@@ -80,6 +98,19 @@ def _is_finished(run: Run, system: str, stride: int, lock: dict, accept: Collect
     return not changed
 
 
+def _check(run: Run, system: str, stride: int, workers: ranks.Ranks) -> None:
+    """Looks at model and data before any epoch; what the first rank finds holds for all."""
+    data = OperatorData(run, system, stride, workers, _seed(run, system, stride))
+    problem, refusal = data.problem(), None
+    if workers.first:
+        try:
+            check.refuse(check.findings(run, problem, data), system, stride, run.training.despite)
+        except (RefusedFindings, lint.UnknownCheck) as error:
+            refusal = error
+    if workers.broadcast(np.array(refusal is not None)):
+        raise refusal or RefusedElsewhere()
+
+
 def _train_operator(
     run: Run,
     system: str,
@@ -95,15 +126,14 @@ def _train_operator(
     folder = layout.model(run, system, stride)
     seed = _seed(run, system, stride)
     data = OperatorData(run, system, stride, workers, seed)
-    settings, family = run.model, models.load(run.model.name)
-    scales = family.Scales(*data.scales())
+    settings, family, problem = run.model, models.load(run.model.name), data.problem()
     plan = _plan(run, data, seed)
-    model = family.build(settings.units, settings.window, settings.dropout, settings.dtype, scales, seed)
+    model = family.build(settings, problem, seed)
     if workers.first:
         log.info("%s at %d timesteps: %d steps in each of %d epochs", system, stride, plan.steps_per_epoch, plan.epochs)
 
     def scaled(batches: Iterator) -> Iterator:
-        return ((x, family.scaled_targets(x, y, settings.residual, scales)) for x, y in batches)
+        return ((x, scaled_targets(x, y, settings.residual, problem)) for x, y in batches)
 
     trainer = training.Trainer(
         model,
@@ -116,7 +146,7 @@ def _train_operator(
     )
     trainer.fit(stop, accept)
     if workers.first:
-        _export(run, system, stride, family.export(model, scales), lock)
+        _export(run, problem, *family.export(model, settings, problem), lock)
         provenance.write_manifest(
             folder, run.settings(), started, {"seed": run.seed}, ranks=workers.size, backend=workers.name
         )
@@ -142,31 +172,28 @@ def _plan(run: Run, data: OperatorData, seed: int) -> "Plan":
 
 def _seed(run: Run, system: str, stride: int) -> int:
     """A seed of its own for each operator."""
-    place = (config.SYSTEMS_1D.index(system), stride)
+    place = (run.dataset.stream_of(system), stride)
     return int(np.random.SeedSequence(run.seed, spawn_key=place).generate_state(1)[0])
 
 
-def _export(run: Run, system: str, stride: int, arrays: dict[str, np.ndarray], lock: dict) -> None:
+def _export(run: Run, problem: Problem, arrays: dict[str, np.ndarray], facts: dict, lock: dict) -> None:
     """weights.npz first: model.json is what says that the operator is finished."""
-    folder = layout.model(run, system, stride)
+    folder = layout.model(run, problem.system, problem.stride)
     atomic.write_npz(folder / "weights.npz", arrays)
-    atomic.write_json(
-        folder / "model.json",
-        {
-            "schema": 1,
-            "kind": run.model.name,
-            "system": system,
-            "stride": stride,
-            "timestep": run.dataset.timestep,
-            "window": run.model.window,
-            "features": len(arrays["input_mean"]),
-            "units": run.model.units,
-            "residual": run.model.residual,
-            "dtype": run.model.dtype,
-            "seed": run.seed,
-            "conditions": lock,
-        },
-    )
+    description = {
+        "schema": 1,
+        "kind": run.model.name,
+        "system": problem.system,
+        "stride": problem.stride,
+        "timestep": problem.timestep,
+        "features": problem.features,
+        "dim": problem.dim,
+        "box": None if problem.box is None else problem.box.tolist(),
+        "dtype": run.model.dtype,
+        "seed": run.seed,
+        "conditions": lock,
+    }
+    atomic.write_json(folder / "model.json", {**description, **facts})
 
 
 def _silence_tensorflow() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mlmd.rollout import CompiledOperator
-from mlmd.rollout.compiled import weight_shapes
+from mlmd.rollout.lstm_operator import weight_shapes
 
 STEPS = 2000
 

@@ -38,7 +38,21 @@ def window_names(batches):
 def test_window_takes_every_dilated_frame_and_its_target_the_next():
     inputs, targets = windows.gather(marked(2), np.array([3, 0]), np.array([1, 9]), 5, 4)
     assert np.array_equal(inputs[0], [[203, 1], [203, 5], [203, 9], [203, 13], [203, 17]])
-    assert np.array_equal(targets, [[203, 21], [200, 29]])
+    assert np.array_equal(targets, [[[203, 21]], [[200, 29]]])
+
+
+def test_unrolled_targets_are_the_frames_that_follow_one_stride_apart():
+    inputs, targets = windows.gather(marked(2), np.array([3]), np.array([1]), 3, 4, unroll=3)
+    assert np.array_equal(inputs[0], [[203, 1], [203, 5], [203, 9]])
+    assert np.array_equal(targets[0], [[203, 13], [203, 17], [203, 21]])
+    assert windows.count(30, 3, 4, unroll=3) == 30 - 5 * 4
+
+
+def test_parameters_stand_behind_the_features_in_every_frame():
+    table = windows.with_parameters(np.zeros((2, 3, 2)), [np.array([5.0, 6.0]), np.array([7.0, 8.0])])
+    assert table.shape == (2, 3, 4)
+    assert (table[0, :, 2:] == [5.0, 7.0]).all()
+    assert (table[1, :, 2:] == [6.0, 8.0]).all()
 
 
 @pytest.mark.parametrize(("frames", "window", "dilation", "expected"), [(30, 5, 2, 20), (11, 5, 2, 1), (10, 5, 2, 0)])
@@ -59,9 +73,9 @@ def test_every_window_once_an_epoch_and_none_across_systems(pool, batch):
         assert inputs.shape[1:] == (5, 2)
         # One system, frames two apart.
         assert (inputs[:, :, 0] == inputs[:, :1, 0]).all()
-        assert (inputs[:, 0, 0] == targets[:, 0]).all()
+        assert (inputs[:, 0, 0] == targets[:, 0, 0]).all()
         assert (np.diff(inputs[:, :, 1], axis=1) == 2).all()
-        assert (targets[:, 1] - inputs[:, -1, 1] == 2).all()
+        assert (targets[:, 0, 1] - inputs[:, -1, 1] == 2).all()
     expected = {(100.0 * shard + s, float(f)) for shard, count in SHARDS for s in range(count) for f in range(20)}
     assert Counter(window_names(batches)) == Counter(expected)
     assert source.windows == len(expected) == 20 * SYSTEMS
@@ -148,7 +162,7 @@ def test_residual_statistics_are_those_of_all_windows():
     table = np.random.default_rng(1).normal(size=(6, FRAMES, 2))
     system, start = np.divmod(np.arange(6 * 20), 20)
     inputs, targets = windows.gather(table, system, start, 5, 2)
-    residual = targets - inputs[:, -1]
+    residual = targets[:, 0] - inputs[:, -1]
     mean, scale = windows.normalization(windows.residual_moments(table, 5, 2))
     assert np.allclose(mean, residual.mean(axis=0), rtol=100 * ROUNDING)
     assert np.allclose(scale, residual.std(axis=0), rtol=100 * ROUNDING)

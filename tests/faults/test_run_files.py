@@ -14,7 +14,7 @@ IN_A_SECTION = [
     ("training", "epoch", 5, "did you mean epochs?"),
     ("training", "learning_rat", 0.1, "did you mean learning_rate?"),
     ("dataset", "timesteps", 0.1, "did you mean timestep?"),
-    ("model", "qqqq", 1, "known here: name, units, window, dropout, residual, dtype"),
+    ("model", "qqqq", 1, "known here: name, units, window, dropout, residual, unroll, noise, dtype"),
     ("cluster", "worker", 1, "did you mean workers?"),
     ("rollout", "sytems", 1, "did you mean systems?"),
     ("dataset", "timestep", -0.001, "greater than 0, not -0.001"),
@@ -84,7 +84,7 @@ def test_an_override_is_checked_as_the_file_is(here, capsys, monkeypatch, sectio
     ("text", "told"),
     [
         ("name: x\nout: o\ntrainning: {epochs: 5}\n", "trainning: unknown key; did you mean training?"),
-        ("name: x\nout: o\nzzz: 5\n", "zzz: unknown key; known here: name, out, seed, dataset"),
+        ("name: x\nout: o\nzzz: 5\n", "zzz: unknown key; known here: name, out, data, seed, dataset"),
         ("name: x\nout: o\n1: 5\n", "1: a key should be a word"),
         ("name: x\nout: o\ntraining: {2: 5}\n", "training.2: a key should be a word"),
         ("name: x\nout: o\ntraining: 5\n", "training: should be a section of keys, not 5"),
@@ -301,14 +301,23 @@ def test_every_key_has_a_meaning_and_every_section_too():
 
 def test_the_list_of_keys_is_complete_and_its_defaults_are_right():
     listed = {key: default for key, default, meaning in config.documented_keys() if meaning}
-    expected = {"name": "", "out": "", "seed": "2022", "dataset.family": "newton1d"}
+    expected = {"name": "", "out": "", "data": "none", "seed": "2022", "dataset.family": "newton1d"}
+    expected |= {"model.name": "lstm_operator"}
     expected |= {f"dataset.states.{key} (configurations)": "" for key in ("phase", "temperature", "density")}
     for family in config.DATASETS:
         values = config.Run.model_validate({**GOOD, "dataset": {"family": family}}).settings()
-        for section in values.keys() - {"name", "out", "seed"}:
+        for section in values.keys() - {"name", "out", "data", "seed", "search", "model"}:
             of = f" ({family})" if section == "dataset" else ""
             shown = {f"{section}.{key}{of}": str(v) if v is not None else "none" for key, v in values[section].items()}
             expected |= {key: default for key, default in shown.items() if not key.startswith("dataset.family")}
+    for kind in config.MODELS:
+        model = config.Run.model_validate({**GOOD, "model": {"name": kind}}).model.model_dump(mode="json")
+        expected |= {f"model.{key} ({kind})": str(value) for key, value in model.items() if key != "name"}
+    # Sections that are there only where they are wanted have no values of their own.
+    for prefix, section in sections(config.Run, ""):
+        if prefix in ("rollout.guard.", "search."):
+            expected |= {f"{prefix}{key}": default for key, default, _ in config.keys_of(section, "")}
+    expected = {key: value for key, value in expected.items() if key != "search"}
     assert set(listed) == set(expected)
     # What depends on the material has no default of its own.
     own = {f"dataset.{key} (configurations)" for key in ("states", "cells", "timestep", "melt_temperature")}
@@ -321,7 +330,10 @@ def test_each_key_of_a_section_reaches_the_run():
         name = prefix.rstrip(".")
         if name in ("", "dataset.states"):
             continue
-        own = {"family": section.model_fields["family"].default} if name == "dataset" else {}
+        tag = {"dataset": "family", "model": "name"}.get(name)
+        own = {tag: section.model_fields[tag].default} if tag else {}
+        if name == "rollout.guard":
+            continue
         for key, info in section.model_fields.items():
             if info.annotation in (int, float) and key not in ("train_fraction", "dropout"):
                 run = config.Run.model_validate({**GOOD, name: {**own, key: info.annotation(8)}})

@@ -18,7 +18,7 @@ from mlmd.rollout import (
     rollout,
 )
 from mlmd.rollout.closed_loop import with_velocities_negated
-from mlmd.rollout.compiled import weight_shapes
+from mlmd.rollout.lstm_operator import weight_shapes
 from mlmd.state import NonFiniteState
 
 # The same sums in another order, relative to the size of the output: some tens of roundings of each dtype.
@@ -145,7 +145,7 @@ def test_pieces_of_a_rollout_are_the_whole_to_the_bit(dtype):
 def test_one_step_and_closed_loop_part_after_the_first_prediction(dtype):
     model = operator(dtype)
     trajectory = windows(1, window=40)[0].astype(dtype)
-    one_step = model.one_step(trajectory)
+    one_step = ForwardStepper(model).one_step(trajectory)
     closed_loop = model.run(trajectory[:5], 35)
     assert one_step.shape == trajectory.shape
     assert (one_step[:5] == trajectory[:5]).all()
@@ -158,7 +158,7 @@ def test_one_step_and_closed_loop_part_after_the_first_prediction(dtype):
 def test_one_step_on_its_own_closed_loop_is_the_closed_loop():
     model = operator()
     trajectory = np.concatenate([windows(1)[0], model.run(windows(1)[0], 60)])
-    assert model.one_step(trajectory).tobytes() == trajectory.tobytes()
+    assert ForwardStepper(model).one_step(trajectory).tobytes() == trajectory.tobytes()
 
 
 def test_backward_is_the_time_reversed_forward_motion():
@@ -272,14 +272,14 @@ def test_a_window_of_another_size_is_refused():
     with pytest.raises(ValueError, match=r"\(frames, 2\)"):
         operator().run(windows(1, features=3)[0], 3)
     with pytest.raises(ValueError, match="shorter than the window"):
-        operator().one_step(windows(1)[0][:3])
+        ForwardStepper(operator()).one_step(windows(1)[0][:3])
 
 
 def test_a_second_process_finds_the_compiled_code(tmp_path):
     """Compiling takes seconds; each task of a job array must not pay for it again. And no TensorFlow comes in."""
     program = (
         "import sys, numpy as np\n"
-        "from mlmd.rollout.compiled import CompiledOperator, weight_shapes\n"
+        "from mlmd.rollout.lstm_operator import CompiledOperator, weight_shapes\n"
         "from mlmd.rollout.lstm_kernel import drive\n"
         "weights = {n: np.ones(s) for n, s in weight_shapes(2, 8).items()}\n"
         "CompiledOperator('harmonic', 100, 0.001, 5, 2, 8, True, 'float64', weights).run(np.ones((5, 2)), 3)\n"

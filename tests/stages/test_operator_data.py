@@ -83,7 +83,13 @@ def test_training_and_validation_windows_come_from_different_systems(run):
 
 def test_scales_are_those_of_the_training_set(run):
     data = OperatorData(run, "rugged", 200, SingleProcess(), seed=1)
-    mean, scale, change_mean, change_scale = data.scales()
+    scales = data.problem().scales
+    mean, scale, change_mean, change_scale = (
+        scales.input_mean,
+        scales.input_scale,
+        scales.output_mean,
+        scales.output_scale,
+    )
     trained = store.read(layout.store(run), "rugged/sweep/split") == 0
     states = np.stack(
         [store.read(layout.store(run), f"rugged/sweep/{name}")[trained, :, 0, 0] for name in ("position", "velocity")],

@@ -8,7 +8,7 @@ import pytest
 
 from hpc import atomic
 from mlmd import config
-from mlmd.rollout.compiled import weight_shapes
+from mlmd.rollout.lstm_operator import weight_shapes
 from mlmd.stages import layout
 from tests.programs import mlmd, start, wait_until
 

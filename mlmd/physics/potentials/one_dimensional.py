@@ -32,17 +32,19 @@ RUGGED_SHIFT = 5.0
 
 _A4, _A3, _A2, _A1, _A0 = (coefficient / RUGGED_DIVISOR for coefficient in RUGGED_POLYNOMIAL)
 _RIPPLE_FORCE = RUGGED_AMPLITUDE * RUGGED_WAVE_NUMBER
+_RIPPLE_CURVATURE = _RIPPLE_FORCE * RUGGED_WAVE_NUMBER
 _PHASE = RUGGED_WAVE_NUMBER * RUGGED_SHIFT
 _QUARTER_WAVE = math.pi / 2
 
 
 @dataclass(frozen=True)
 class ExternalPotential:
-    """Base of the four: a subclass brings `energy` and `force`, compiled functions of two numbers, (x, k)."""
+    """Base of the four: a subclass brings `energy`, `force` and `curvature`, compiled functions of (x, k)."""
 
     name: ClassVar[str]
     energy: ClassVar[Callable[[float, float], float]]
     force: ClassVar[Callable[[float, float], float]]
+    curvature: ClassVar[Callable[[float, float], float]]
     stiffness: ClassVar[float] = math.nan
 
     def compute(
@@ -87,6 +89,12 @@ class Harmonic(ExternalPotential):
         """Minus dU/dx of eq. 6."""
         return -k * x
 
+    @staticmethod
+    @compiled()
+    def curvature(_x, k):
+        """d²U/dx² of eq. 6."""
+        return k
+
 
 @dataclass(frozen=True)
 class DoubleWell(ExternalPotential):
@@ -105,6 +113,12 @@ class DoubleWell(ExternalPotential):
     def force(x, _k):
         """Minus dU/dx of eq. 7."""
         return x - x * x * x
+
+    @staticmethod
+    @compiled()
+    def curvature(x, _k):
+        """d²U/dx² of eq. 7."""
+        return 3.0 * x * x - 1.0
 
 
 @dataclass(frozen=True)
@@ -131,6 +145,15 @@ class LennardJonesWell(ExternalPotential):
         sixth = square * square * square
         return (24.0 * inverse * sixth) * (2.0 * sixth - 1.0)
 
+    @staticmethod
+    @compiled()
+    def curvature(x, _k):
+        """d²U/dx² of eq. 8."""
+        inverse = 1.0 / x
+        square = inverse * inverse
+        sixth = square * square * square
+        return (24.0 * square * sixth) * (26.0 * sixth - 7.0)
+
 
 @dataclass(frozen=True)
 class Rugged(ExternalPotential):
@@ -151,6 +174,13 @@ class Rugged(ExternalPotential):
         """Minus dU/dx of eq. 9; cos(a) is taken as sin(a + π/2)."""
         slope = ((4.0 * _A4 * x + 3.0 * _A3) * x + 2.0 * _A2) * x + _A1
         return -slope - _RIPPLE_FORCE * sine(RUGGED_WAVE_NUMBER * x + (_PHASE + _QUARTER_WAVE))
+
+    @staticmethod
+    @compiled()
+    def curvature(x, _k):
+        """d²U/dx² of eq. 9."""
+        polynomial = (12.0 * _A4 * x + 6.0 * _A3) * x + 2.0 * _A2
+        return polynomial - _RIPPLE_CURVATURE * sine(RUGGED_WAVE_NUMBER * x + _PHASE)
 
 
 def evaluate(

@@ -1,0 +1,229 @@
+"""A trained shear map as compiled code: drifts and kicks in turn, one force and its slope a shear, no allocation.
+
+The map is that of `mlmd/models/shear_map.py`: a large step is n equal blocks of length h, a block S drifts between
+S + 1 kicks, with h = Δ_R/n and n = ceil(stride / (substep τ)) from the system's own time τ = √(m/k) (k = 1 where the
+potential has no stiffness):
+
+    v += b_i h/m f(x) (1 − c_i h²/m U″(x))
+    x += a_i h v
+
+The last kick of a block and the first of the next are at one place and take one force; so do those of two large
+steps. Systems go through the loop side by side, with the same bits as alone.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mlmd.physics.compiled import compiled
+from mlmd.physics.potentials import LINES
+from mlmd.physics.potentials.one_dimensional import ExternalPotential
+from mlmd.rollout.operator import UnusableModel
+
+# Systems that go through the loop side by side: a few vector registers of them hide each other's latency.
+LANES = 32
+# Sums of the coefficients are one by construction; what is left is rounding.
+SUM_TOLERANCE = 1e-12
+WEIGHTS = ("drifts", "kicks", "gradients")
+_WHOLE = ("stride", "substep")
+
+
+@dataclass(frozen=True, eq=False)
+class ShearMap:
+    """A trained shear map; states are (x, v).
+
+    drifts (S,), kicks (S + 1,), gradients (S + 1,): the coefficients a, b, c of one block, each the same from both
+    ends, drifts and kicks with sum 1. `stride` counts integration steps of `timestep`, `substep` those that the
+    longest block of a system with τ = 1 makes. Raises ValueError for coefficients of another kind.
+    """
+
+    system: str
+    stride: int
+    timestep: float
+    substep: int
+    drifts: np.ndarray
+    kicks: np.ndarray
+    gradients: np.ndarray
+    window: int = 1
+    features: int = 2
+    dtype: str = "float64"
+
+    def __post_init__(self):
+        if self.system not in LINES:
+            raise ValueError(f"system {self.system!r} has no potential on a line; there are: {', '.join(LINES)}")
+        if min(self.stride, self.substep) < 1 or not 0 < self.timestep < np.inf:
+            raise ValueError("stride, substep and timestep of a shear map are positive")
+        if (self.window, self.features, self.dtype) != (1, 2, "float64"):
+            raise ValueError("a shear map takes one state (x, v) in float64")
+        stages = np.size(self.drifts)
+        for name, length in zip(WEIGHTS, (stages, stages + 1, stages + 1), strict=True):
+            array = np.array(getattr(self, name), np.float64)
+            if array.shape != (length,) or stages < 1:
+                raise ValueError(f"{name} has shape {array.shape}, not {(max(length, 1),)}")
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} is not finite")
+            if not np.array_equal(array, array[::-1]):
+                raise ValueError(f"{name} reads differently from its two ends, so the map cannot be reversed in time")
+            if name != "gradients" and abs(array.sum() - 1.0) > SUM_TOLERANCE:
+                raise ValueError(f"{name} sums to {array.sum()}, not to 1")
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+
+    def blocks(self, mass: np.ndarray, stiffness: np.ndarray) -> np.ndarray:
+        """Blocks (systems,) that one large step of each system is made of."""
+        own_time = np.sqrt(mass / np.where(np.isnan(stiffness), 1.0, stiffness))
+        return np.maximum(1, np.ceil(self.stride / (self.substep * own_time))).astype(np.int64)
+
+    def advance(self, windows: np.ndarray, parameters: Mapping[str, np.ndarray], steps: int) -> np.ndarray:
+        """The `steps` states (systems, steps, 2) that follow `windows` (systems, 1, 2), float64.
+
+        `parameters`: mass and stiffness, each (systems,); a stiffness that the potential has not is NaN. From the
+        first state on that is not finite a system's states are NaN. Raises ValueError for arrays that do not fit
+        together, a mass that is not positive, or a stiffness that is needed and not positive.
+        """
+        windows = np.asarray(windows, np.float64)
+        if windows.ndim != 3 or windows.shape[1:] != (1, 2):
+            raise ValueError(f"windows of shape {windows.shape}: this operator takes (systems, 1, 2)")
+        if steps < 0:
+            raise ValueError(f"{steps} steps: the number of steps is not negative")
+        mass, stiffness = self._parameters(parameters, len(windows))
+        blocks = self.blocks(mass, stiffness)
+        # Systems of as many blocks side by side: none of them waits for the others.
+        order = np.argsort(blocks, kind="stable")
+        length = self.stride * self.timestep / blocks
+        tables = (
+            self.drifts * length[:, None],
+            self.kicks * (length / mass)[:, None],
+            self.gradients * (length * length / mass)[:, None],
+        )
+        states = np.empty((len(windows), steps, 2))
+        drive = _one(LINES[self.system]) if len(windows) == 1 else _side_by_side(LINES[self.system])
+        drive(order, np.ascontiguousarray(windows[:, 0]), stiffness, blocks, *tables, states)
+        return states
+
+    def _parameters(self, parameters: Mapping[str, np.ndarray], systems: int) -> tuple[np.ndarray, np.ndarray]:
+        found = []
+        for name in ("mass", "stiffness"):
+            if name not in parameters:
+                raise ValueError(f"parameters have no {name!r}; a shear map needs mass and stiffness of each system")
+            values = np.array(parameters[name], np.float64)
+            if values.shape != (systems,):
+                raise ValueError(f"{name} has shape {values.shape}, not {(systems,)}")
+            needed = name == "mass" or self.system == "harmonic"
+            positive = (values > 0) & (values < np.inf)
+            if needed and not positive.all():
+                raise ValueError(f"{name} of system {np.flatnonzero(~positive)[0]} is not a positive number")
+            found.append(values if needed else np.full(systems, np.nan))
+        return found[0], found[1]
+
+
+def from_files(description: Mapping[str, object], weights: Mapping[str, np.ndarray], path: Path) -> ShearMap:
+    """The operator that `model.json` and `weights.npz` describe. Raises UnusableModel where they do not make one."""
+    for name in _WHOLE:
+        if type(description.get(name)) is not int:
+            raise UnusableModel(path, f"key {name!r} is {description.get(name)!r}, not a whole number")
+    for name in WEIGHTS:
+        if name not in weights:
+            raise UnusableModel(path, f"weight {name!r} is missing")
+    try:
+        return ShearMap(
+            system=str(description.get("system")),
+            stride=description["stride"],
+            timestep=float(description.get("timestep", np.nan)),
+            substep=description["substep"],
+            dtype=str(description.get("dtype")),
+            **{name: weights[name] for name in WEIGHTS},
+        )
+    except (TypeError, ValueError) as error:
+        raise UnusableModel(path, str(error)) from error
+
+
+@functools.cache
+def _kick(potential: type[ExternalPotential]) -> Callable:
+    """A kick: the force and its gradient's share, times a weight."""
+    force_of, curvature_of = potential.force, potential.curvature
+
+    @compiled(name=f"shear_kick_{potential.name}")
+    def kick(x, k, weight, gradient):
+        return (weight * force_of(x, k)) * (1.0 - gradient * curvature_of(x, k))
+
+    return kick
+
+
+@functools.cache
+def _one(potential: type[ExternalPotential]) -> Callable:
+    """The loop over one system, which stays in registers."""
+    kick_of = _kick(potential)
+
+    @compiled(name=f"shear_one_{potential.name}")
+    def advance(_order, start, stiffness, blocks, drifts, kicks, gradients, states):
+        x, v, k, count = start[0, 0], start[0, 1], stiffness[0], blocks[0]
+        stages = drifts.shape[1]
+        push = kick_of(x, k, kicks[0, 0], gradients[0, 0])
+        sound = np.isfinite(x) and np.isfinite(v)
+        for frame in range(states.shape[1]):
+            if sound:
+                v += push
+                for block in range(count):
+                    for stage in range(stages - 1):
+                        x += drifts[0, stage] * v
+                        v += kick_of(x, k, kicks[0, stage + 1], gradients[0, stage + 1])
+                    x += drifts[0, stages - 1] * v
+                    push = kick_of(x, k, kicks[0, stages], gradients[0, stages])
+                    v += push if block == count - 1 else push + push
+                sound = np.isfinite(x) and np.isfinite(v)
+            states[0, frame, 0] = x if sound else np.nan
+            states[0, frame, 1] = v if sound else np.nan
+
+    return advance
+
+
+@functools.cache
+def _side_by_side(potential: type[ExternalPotential]) -> Callable:
+    """The loop over LANES systems at a time, in `order`; empty lanes repeat the last system."""
+    kick_of = _kick(potential)
+
+    @compiled(name=f"shear_side_by_side_{potential.name}")
+    def advance(order, start, stiffness, blocks, drifts, kicks, gradients, states):
+        systems, frames, stages = states.shape[0], states.shape[1], drifts.shape[1]
+        x, v, k, push, last = np.empty(LANES), np.empty(LANES), np.empty(LANES), np.empty(LANES), np.empty(LANES)
+        a, b, c = np.empty((stages, LANES)), np.empty((stages + 1, LANES)), np.empty((stages + 1, LANES))
+        row, count, sound = np.empty(LANES, np.int64), np.empty(LANES, np.int64), np.empty(LANES, np.bool_)
+        for first in range(0, systems, LANES):
+            for lane in range(LANES):
+                row[lane] = order[min(first + lane, systems - 1)]
+                x[lane], v[lane], k[lane] = start[row[lane], 0], start[row[lane], 1], stiffness[row[lane]]
+                count[lane], sound[lane] = blocks[row[lane]], np.isfinite(x[lane]) and np.isfinite(v[lane])
+                for stage in range(stages + 1):
+                    b[stage, lane], c[stage, lane] = kicks[row[lane], stage], gradients[row[lane], stage]
+                push[lane] = kick_of(x[lane], k[lane], b[0, lane], c[0, lane])
+            # In the order of their blocks: the last lane has most.
+            most = count[LANES - 1]
+            for frame in range(frames):
+                for lane in range(LANES):
+                    v[lane] += push[lane]
+                for block in range(most):
+                    for lane in range(LANES):
+                        # Another system of these lanes may have more blocks: shears of no length leave this one.
+                        live = 1.0 if block < count[lane] else 0.0
+                        last[lane] = live if block == count[lane] - 1 else 2.0 * live
+                        for stage in range(stages):
+                            a[stage, lane] = live * drifts[row[lane], stage]
+                            b[stage, lane] = live * kicks[row[lane], stage]
+                    for stage in range(stages - 1):
+                        for lane in range(LANES):
+                            x[lane] += a[stage, lane] * v[lane]
+                            v[lane] += kick_of(x[lane], k[lane], b[stage + 1, lane], c[stage + 1, lane])
+                    for lane in range(LANES):
+                        x[lane] += a[stages - 1, lane] * v[lane]
+                        push[lane] = kick_of(x[lane], k[lane], b[stages, lane], c[stages, lane])
+                        v[lane] += last[lane] * push[lane]
+                for lane in range(LANES):
+                    sound[lane] = sound[lane] and np.isfinite(x[lane]) and np.isfinite(v[lane])
+                    states[row[lane], frame, 0] = x[lane] if sound[lane] else np.nan
+                    states[row[lane], frame, 1] = v[lane] if sound[lane] else np.nan
+
+    return advance
