@@ -76,6 +76,24 @@ def train(run_file: Path, overrides: tuple[str, ...], accept: tuple[str, ...], c
     train.train(_load(run_file, overrides), _typed("train", run_file, overrides), accept)
 
 
+@cli.command(epilog=example("mlmd search jobs/configs/search_small.yaml --task 0 --tasks 4"))
+@run_file
+@overrides
+@click.option("--accept", multiple=True, metavar="KEY", help="Go on although this condition has changed.")
+@split_over_tasks
+def search(
+    run_file: Path, overrides: tuple[str, ...], accept: tuple[str, ...], task: int | None, tasks: int | None
+) -> None:
+    """Train every point of a grid of hyperparameters.
+
+    The points are compared by their validation loss; the best is written as a run file of its own.
+    """
+    from mlmd.stages import search
+
+    task, tasks = _share(task, tasks)
+    click.echo(search.search(_load(run_file, overrides), _typed("search", run_file, overrides), task, tasks, accept))
+
+
 @cli.command(epilog=example("mlmd rollout jobs/configs/quickstart.yaml --task 0 --tasks 4"))
 @run_file
 @overrides
@@ -99,6 +117,43 @@ def report(run_file: Path, overrides: tuple[str, ...]) -> None:
     from mlmd.stages import report
 
     report.report(_load(run_file, overrides))
+
+
+@cli.command(epilog=example("mlmd reproduce rnn-operators --size small"))
+@click.argument("name", type=click.Choice(["rnn-operators"]))
+@click.option("--size", type=click.Choice(["small", "published"]), default="small", help="Default: small.")
+@click.option(
+    "--configs",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of run files with a campaign.yaml (default: the one of this size in jobs/configs).",
+)
+@click.option("--accept", multiple=True, metavar="KEY", help="Keep what was made although this condition has changed.")
+@click.option("--submit", is_flag=True, help="Submit all stages of all runs as jobs instead.")
+@click.option("--scheduler", type=click.Choice(["local", "slurm"]), help="With --submit: default Slurm, if it answers.")
+@click.option("--dry-run", is_flag=True, help="With --submit: show the jobs; submit nothing.")
+def reproduce(
+    name: str,
+    size: str,
+    configs: Path | None,
+    accept: tuple[str, ...],
+    submit: bool,
+    scheduler: str | None,
+    dry_run: bool,
+) -> None:
+    """Reproduce a paper: all its runs, every operator beside the published numbers.
+
+    Goes on where it was stopped or killed, and writes metrics.json, published.json, figures and report.html.
+    """
+    from mlmd.stages import reproduce
+
+    if not submit and (scheduler or dry_run):
+        raise click.UsageError("--scheduler and --dry-run go with --submit")
+    folder = configs or reproduce.folder_of(name, size)
+    if submit:
+        click.echo(reproduce.submit(folder, scheduler, dry_run))
+        return
+    typed = ["mlmd", "reproduce", name, *(["--configs", str(configs)] if configs else ["--size", size])]
+    click.echo(reproduce.reproduce(folder, shlex.join(typed), accept))
 
 
 @cli.command(epilog=example("mlmd status jobs/configs/quickstart.yaml"))

@@ -256,7 +256,9 @@ def _unused_labels(model: ModelFacts, data: DataFacts) -> Iterator[Finding]:
     for name, (low, high) in sorted(blind.items()):
         states = "one state, which cannot" if model.window == 1 else f"{model.window} states, which must then"
         told = f"{name} differs between systems ({low:g} to {high:g}) and {model.name} does not read it: it sees "
-        yield Finding("unused labels", "warn", f"{told}{states} tell it. A model conditioned on {name} would be right.")
+        # A path of several states tells mass and stiffness, if not well.
+        level = "warn" if model.window == 1 else "note"
+        yield Finding("unused labels", level, f"{told}{states} tell it. A model conditioned on {name} would be right.")
     unread = sorted(data.labels - known - blind.keys())
     if unread:
         told = f"The store holds {', '.join(unread)}, which training does not read."

@@ -17,6 +17,7 @@ from mlmd.config.checks import check_together
 from mlmd.config.datasets import DATASETS, SYSTEMS_1D, AnyDataset, Dataset, Newton1d
 from mlmd.config.explain import Unions, explain, sections_in
 from mlmd.config.models import MODELS, AnyModel, LstmOperator, Model
+from mlmd.config.search import Search, check_search
 from mlmd.config.sections import Cluster, Rollout, Training
 
 __all__ = [
@@ -37,7 +38,7 @@ __all__ = [
 
 UNIONS: Unions = {"dataset": ("family", "newton1d", DATASETS), "model": ("name", "lstm_operator", MODELS)}
 # Sections that only runs with a certain stage have.
-SECTIONS_OF_STAGES = {"model": "train", "training": "train", "rollout": "rollout"}
+SECTIONS_OF_STAGES = {"model": "train", "training": "train", "rollout": "rollout", "search": "train"}
 
 
 class Run(Section):
@@ -54,6 +55,7 @@ class Run(Section):
     model: AnyModel = Field(default_factory=LstmOperator)
     training: Training = Field(default_factory=Training)
     rollout: Rollout = Field(default_factory=Rollout)
+    search: Search | None = Field(None, description="grid of hyperparameters for `mlmd search`; none: no grid")
 
     @model_validator(mode="before")
     @classmethod
@@ -82,9 +84,15 @@ class Run(Section):
         """The output folder as a path."""
         return Path(self.out)
 
+    @property
+    def operator_systems(self) -> tuple[str, ...]:
+        """The systems that operators are trained for."""
+        return self.training.systems or self.dataset.operator_systems
+
     def settings(self) -> dict:
         """Every key that this run reads, defaults written out, as JSON values."""
-        return self.model_dump(mode="json", exclude=set(_unused(self.dataset.stages)))
+        absent = {"search"} if self.search is None else set()
+        return self.model_dump(mode="json", exclude={*_unused(self.dataset.stages), *absent})
 
     def require_stage(self, stage: str) -> None:
         """Raises ConfigError unless runs of this dataset's family have the stage."""
@@ -105,6 +113,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Run:
     if "rollout" in run.dataset.stages:
         run = _complete(run)
     check_together(path, run)
+    check_search(path, run)
     return run
 
 

@@ -120,8 +120,14 @@ def _check_operators(path: Path, run: "Run") -> None:
     if data.family not in run.model.families:
         fitting = ", ".join(run.model.families)
         raise ConfigError(path, "model.name", f"{run.model.name} is for datasets of {fitting}, not {data.family}")
+    for system in run.training.systems:
+        if system not in data.operator_systems:
+            known = ", ".join(data.operator_systems)
+            raise ConfigError(path, "training.systems", f"the dataset has no {system}; it has {known}")
+    _check_once(path, "systems", run.training.systems, "system", section="training")
     ahead = run.model.window - 1 + run.model.unroll
-    for stride in run.training.strides:
+    learned = [run.model.learned_at(stride) for stride in run.training.strides]
+    for stride in (*run.training.strides, *learned):
         if stride % data.stride:
             raise ConfigError(
                 path, "training.strides", f"{stride} is not a multiple of dataset.stride, which is {data.stride}"
@@ -223,9 +229,9 @@ def _check_atoms(path: Path, numbers: Sequence[int]) -> None:
         raise ConfigError(path, "dataset.atoms", "one atom alone has no one to interact with; use at least 2")
 
 
-def _check_once(path: Path, key: str, entries: Sequence, what: str) -> None:
+def _check_once(path: Path, key: str, entries: Sequence, what: str, section: str = "dataset") -> None:
     if len(set(entries)) < len(entries):
-        raise ConfigError(path, f"dataset.{key}", f"name each {what} once")
+        raise ConfigError(path, f"{section}.{key}", f"name each {what} once")
 
 
 def _check_cutoff(path: Path, cutoff: float | None, edge: float) -> None:

@@ -108,6 +108,9 @@ class LjFewBody(Dataset):
     systems: int = Field(5000, gt=0, description="systems for training and validation, of each number of atoms")
     spacing: float = Field(0.3508, gt=0, description="step by which atoms are placed next to the first one (σ)")
     smallest_distance: float = Field(1.0, gt=0, description="atoms nearer to each other at the start overlap (σ)")
+    temperature: float = Field(
+        0.0, ge=0, description="temperature of the first velocities of systems for training and validation; 0: at rest"
+    )
     timestep: float = Field(0.001, gt=0, description="Verlet timestep Δ (reduced time)")
     time: float = Field(2000.0, gt=0, description="length of a training trajectory (reduced time)")
     stride: int = Field(100, gt=0, description="a frame is kept every so many timesteps")

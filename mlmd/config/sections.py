@@ -23,6 +23,7 @@ class Cluster(Section):
 class Training(Section):
     """One operator is trained per system and stride."""
 
+    systems: Names = Field((), description="systems of the dataset that operators are trained for; none: all")
     strides: Counts = Field((100,), description="large timesteps Δ_R in units of the timestep")
     backend: Literal["horovod", "mpi"] = Field("horovod", description="what averages gradients between ranks")
     epochs: int = Field(50, gt=0, description="epochs")

@@ -2,9 +2,9 @@
 
 Kadupitiya, Fox, Jadhao, Mach. Learn.: Sci. Technol. 3, 025002 (2022), section 3.2: 3, 8 or 16 atoms of mass 1 in a
 box of edge 6, with pairs truncated at 2.5 and raised by 0.0163 ε. For training and validation 5000 systems of each,
-clusters grown around an atom at random, at rest, ε = 1; for testing atoms at random places with velocities of
-temperature 1 and ε = 2. What the paper leaves open of the placement is said at
-`mlmd.physics.initial.grown_placement`.
+clusters grown around an atom at random, ε = 1, at rest or, added to the paper, with velocities of a temperature; for
+testing atoms at random places with velocities of temperature 1 and ε = 2. What the paper leaves open of the placement
+is said at `mlmd.physics.initial.grown_placement`.
 
 Config read here: `seed`, and all of `dataset` but `family`.
 
@@ -126,6 +126,8 @@ def _start(config: Any, atoms: int, part: str, system: int) -> tuple[np.ndarray,
             random, atoms, edge=data.box, step=data.spacing, smallest_distance=data.smallest_distance
         )
         velocity = np.zeros_like(position)
+        if data.temperature > 0:
+            velocity = maxwell_boltzmann(random, 1.0, data.temperature, atoms=atoms)
     else:
         position = random_placement(random, atoms, data.box, data.smallest_distance)
         velocity = maxwell_boltzmann(random, 1.0, data.test_temperature, atoms=atoms)

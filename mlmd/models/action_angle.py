@@ -37,7 +37,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mlmd.models.base import Problem
+from mlmd.models.base import Problem, Traits
 from mlmd.models.lines import LINE_ENERGIES, LINE_OPERATIONS
 from mlmd.physics import orbits
 
@@ -65,6 +65,11 @@ def build(settings: Any, problem: Problem, seed: int) -> keras.Model:
         raise ValueError(f"model.nodes of an action-angle operator is at least {orbits.FEWEST_NODES}")
     windows = keras.Input((1, problem.features + len(problem.parameters)), dtype=settings.dtype)
     return keras.Model(windows, Angle(settings, problem, seed, dtype=settings.dtype, name="angle")(windows))
+
+
+def traits(_settings: Any) -> Traits:
+    """Time reversal holds for any weights, and reflection where the potential has it."""
+    return Traits(symmetries=frozenset({"reflection", "time reversal"}), reads=frozenset({"mass", "stiffness"}))
 
 
 def export(model: keras.Model, settings: Any, _problem: Problem) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -109,13 +114,14 @@ class Angle(keras.layers.Layer):
         k = ops.where(ops.isnan(k), 1.0, k)
         x, v = last[:, 0], last[:, 1]
         alpha, beta = (ops.cast(self.integrator[i], "float64") * problem.timestep**2 / mass for i in (0, 1))
-        bound = self._bound(x, v * ops.sqrt(mass), k)
+        bound = self._bound(x, v * ops.sqrt(mass), k, alpha, beta)
         free = ops.stop_gradient(last[:, :2])
         # In the place of what is not bound, some orbit that is, so that no derivative on the way is infinite.
         x = ops.where(bound, x, 1.01 * self.known.minima[0] + 0.1)
         w = ops.where(bound, v * ops.sqrt(mass), 0.0)
-        orbit = self._orbit(x, w, k[:, None], alpha, beta)
+        orbit = self._orbit(x, w, k, alpha, beta)
         still = orbit["high"] - orbit["low"] <= orbits.POINT * ops.maximum(1.0, ops.abs(orbit["high"]))
+        still = still | ((w == 0.0) & (self.line.force(x, k) == 0.0))
         states = []
         for step in range(1, self.unroll + 1):
             time = step * problem.large_step
@@ -130,28 +136,33 @@ class Angle(keras.layers.Layer):
         held = ops.stop_gradient(scaled)
         return ops.cast(held + GRADIENT * (scaled - held), windows.dtype)
 
-    def _bound(self, x, w, k):
+    def _bound(self, x, w, k, alpha, beta):
+        """Whether the motion turns back on both sides: on a line with an end, an energy below that at infinity, 0."""
         if not math.isfinite(self.known.lowest):
             return ops.isfinite(x)
         inside = x > self.known.lowest
-        energy = 0.5 * w * w + self.energy_of(ops.where(inside, x, self.known.minima[0]), k)
-        return inside & (energy < 0.0)
+        start = [ops.stop_gradient(value) for value in (ops.where(inside, x, self.known.minima[0]), w, k, alpha, beta)]
+        return inside & (self._inner(*start)[2] < 0.0)
+
+    def _inner(self, x, w, k, alpha, beta):
+        """(X, W) and their energy."""
+        place = x
+        for _ in range(_FIXED_POINT):
+            place = x + alpha * self.line.force(place, k)
+        w = w / (1.0 - alpha * self.line.curvature(place, k))
+        return place, w, 0.5 * w * w + self._potential(place, k, beta)
 
     def _orbit(self, x, w, k, alpha, beta):
         """Energy, turning points, series, frequency, and the angle of (x, w); each (batch, …)."""
-        column, alpha, beta, start = k[:, 0], alpha[:, None], beta[:, None], x[:, None]
-        place = start
-        for _ in range(_FIXED_POINT):
-            place = start + alpha * self.line.force(place, k)
-        w = w / (1.0 - (alpha * self.line.curvature(place, k))[:, 0])
-        energy = 0.5 * w[:, None] ** 2 + self._potential(place, k, beta)
+        k, alpha, beta = k[:, None], alpha[:, None], beta[:, None]
+        place, w, energy = self._inner(x[:, None], w[:, None], k, alpha, beta)
         ends = self._turning_points(place, energy, k, beta)
         low, high = ends[:, :1], ends[:, 1:]
         nodes, end, reach = self._places(ops.convert_to_tensor(self.node[None]), low, high)
         gap = ops.maximum(self._gap(nodes, end, reach, energy, k, beta), _SMALLEST)
         rho = 0.5 * (high - low) * np.sin(self.node) / ops.sqrt(2.0 * gap)
         a = ops.matmul(rho, self.cosines)
-        phase = self._phase_of(place, w[:, None], low, high, k, beta)
+        phase = self._phase_of(place, w, low, high, k, beta)
         tail = ops.stop_gradient(ops.sqrt(ops.mean((a[:, -orbits.TAIL :] / a[:, :1]) ** 2, axis=1)))
         resolved = (tail < RESOLVED)[:, None]
         found = {"energy": energy, "low": low, "high": high, "a": a, "phase": phase, "alpha": alpha, "beta": beta}
@@ -160,9 +171,14 @@ class Angle(keras.layers.Layer):
         frequency, rises = self._mended(a, ops.stop_gradient(rho), tail)
         angle = self._angle(phase, rises)[0]
         edges = self.edges + ops.matmul(ops.stop_gradient(rises), self.edge_sines)
-        sign = ops.where(w > 0.0, -1.0, 1.0)
         flat = {name: value[:, 0] for name, value in found.items()}
-        return {**flat, "k": column, "frequency": frequency, "rises": rises, "angle": sign * angle, "edges": edges}
+        return {
+            **flat,
+            "frequency": frequency,
+            "rises": rises,
+            "angle": ops.where(w[:, 0] > 0.0, -angle, angle),
+            "edges": edges,
+        }
 
     def _potential(self, x, k, beta):
         return self.energy_of(x, k) + beta * self.line.force(x, k) ** 2

@@ -80,7 +80,7 @@ def scaled_targets(windows: np.ndarray, targets: np.ndarray, residual: bool, pro
 
 
 def image(states: np.ndarray, box: np.ndarray | None) -> np.ndarray:
-    """What is to be taken off `states` (..., features) for atoms to lie within half an edge of 0; zero without a box."""
+    """What to take off `states` (..., features) for atoms to lie within half an edge of 0; zero without a box."""
     shift = np.zeros_like(states)
     if box is not None:
         half = states.shape[-1] // 2

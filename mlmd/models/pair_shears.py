@@ -27,7 +27,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mlmd.models.base import Problem
+from mlmd.models.base import Problem, Traits
 from mlmd.models.scaling import Standardize
 
 # Pairs end here: Kadupitiya, Fox, Jadhao, Mach. Learn.: Sci. Technol. 3, 025002 (2022), section 3.2.
@@ -36,7 +36,7 @@ CUTOFF = 2.5
 SHARE = 0.5
 # One unit of a trained weight: of a coefficient, in mean coefficients, and of the strength g. Adam moves all weights
 # equally fast, and g has the longest way.
-COEFFICIENT_SCALE, STRENGTH_SCALE = 0.5, 4.0
+COEFFICIENT_SCALE, STRENGTH_SCALE = 1.0, 8.0
 
 
 @keras.saving.register_keras_serializable("mlmd")
@@ -136,6 +136,12 @@ def build(settings: Any, problem: Problem, seed: int) -> keras.Model:
     return keras.Model(windows, outputs)
 
 
+def traits(_settings: Any) -> Traits:
+    """All symmetries of the atoms hold for any weights."""
+    symmetries = {"translation", "permutation", "reflection", "time reversal", "momentum"}
+    return Traits(symmetries=frozenset(symmetries), reads=frozenset({"epsilon"}))
+
+
 def export(model: keras.Model, settings: Any, problem: Problem) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Drifts (S,), kicks (S + 1,) and the pair term's strength (1,); and what the compiled map must know besides."""
     shears = model.get_layer("shears")
@@ -148,7 +154,7 @@ def export(model: keras.Model, settings: Any, problem: Problem) -> tuple[dict[st
     facts = {
         "atoms": problem.atoms,
         "blocks": _blocks(settings, problem),
-        "box": float(problem.box[0]),
+        "edge": float(problem.box[0]),
         "cutoff": CUTOFF,
         "share": SHARE,
     }

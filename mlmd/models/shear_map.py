@@ -16,8 +16,13 @@ n = ceil(stride / (substep τ)) with τ = √(m/k), k = 1 where the potential ha
 the equation of motion has no mass and, for the harmonic one, no stiffness left, so what is learned on one system
 holds for all, within the range of energies. `substep` is that of τ = 1, in timesteps.
 
-The coefficients are pure numbers. In training blocks may be `coarse` times as long as in use: a particle that is to
-be followed at energies far above those trained on runs through a block in as large steps of its phase.
+What is to be followed is velocity Verlet with its timestep Δ, and its error, of order Δ², is known. With ε = (Δ/h)²,
+
+    b_i ← b_i + ε (e_i − b_i),  c_i ← c_i − ε (1/12 + Σ b c + c_0),  e = ½ at the two ends, 0 between,
+
+gives a block of many Verlet steps the two terms of third order that they have together: Σ b (t − ½)² = 1/12 + ε/6 for
+kicks at times t of the block, and ε/12 more in Σ b c and the sum over pairs of kicks. So the trained numbers need not
+hold an error that is another one for each mass.
 
 Start of the training: places and weights of Gauss-Lobatto quadrature, with which what is linear in the force is right
 to order 2S, and c such that what is quadratic is right to fourth order, for S > 2 nearly to sixth (the idea of
@@ -30,7 +35,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mlmd.models.base import Problem
+from mlmd.models.base import Problem, Traits
 from mlmd.models.lines import LINE_OPERATIONS
 
 # No direction is longer: it would leave the neighbourhood in which its derivative says what it does.
@@ -59,6 +64,11 @@ def build(settings: Any, problem: Problem, seed: int) -> keras.Model:
     return keras.Model(windows, Shears(settings, problem, dtype=settings.dtype, name="shears")(windows))
 
 
+def traits(_settings: Any) -> Traits:
+    """Time reversal holds for any weights, and reflection where the force has it."""
+    return Traits(symmetries=frozenset({"reflection", "time reversal"}), reads=frozenset({"mass", "stiffness"}))
+
+
 def export(model: keras.Model, settings: Any, problem: Problem) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The coefficients of a block, and the facts that the compiled map needs besides them."""
     arrays = (np.asarray(ops.convert_to_numpy(array)) for array in model.get_layer("shears").coefficients())
@@ -72,7 +82,7 @@ class Shears(keras.layers.Layer):
     def __init__(self, settings: Any, problem: Problem, **layer: object):
         super().__init__(**layer)
         self.stages, self.unroll, self.problem = settings.stages, settings.unroll, problem
-        self.substep, self.coarse = settings.substep, getattr(settings, "coarse", 1)
+        self.substep = settings.substep
         self.line = LINE_OPERATIONS[problem.system]
         self.start = _halves(lobatto(self.stages))
         self.directions = _directions(self.start, self.stages)
@@ -88,7 +98,7 @@ class Shears(keras.layers.Layer):
         a, b, c = (ops.take(numbers, places) for places in _places(self.stages))
         return a / ops.sum(a), b / ops.sum(b), c
 
-    def call(self, windows, training=False):
+    def call(self, windows):
         """Scaled changes (batch, unroll, 2)."""
         problem = self.problem
         x, v = windows[:, -1, 0], windows[:, -1, 1]
@@ -97,8 +107,7 @@ class Shears(keras.layers.Layer):
         )
         # What the potential has not is NaN, and would spoil gradients even where nothing reads it.
         stiffness = ops.where(ops.isnan(stiffness), 1.0, stiffness)
-        substep = float(self.substep * (self.coarse if training else 1))
-        blocks = ops.maximum(1.0, ops.ceil(float(problem.stride) / (substep * ops.sqrt(mass / stiffness))))
+        blocks = ops.maximum(1.0, ops.ceil(float(problem.stride) / (self.substep * ops.sqrt(mass / stiffness))))
         length = problem.large_step / blocks
         states = []
         for _ in range(self.unroll):
@@ -112,10 +121,14 @@ class Shears(keras.layers.Layer):
         """All blocks in one loop, which the systems of few blocks end with shears of no length."""
         a, b, c = self.coefficients()
         gradient = length * length / mass
+        share = ops.square(self.problem.timestep / length)
+        late = 1.0 / 12.0 + ops.sum(b * c) + c[0]
 
         def kick(x, stage, push):
-            curvature = self.line.curvature(x, stiffness)
-            return b[stage] * push * self.line.force(x, stiffness) * (1.0 - c[stage] * gradient * curvature)
+            end = 0.5 if stage in (0, self.stages) else 0.0
+            weight = (b[stage] + share * (end - b[stage])) * push
+            bend = (c[stage] - share * late) * gradient * self.line.curvature(x, stiffness)
+            return weight * self.line.force(x, stiffness) * (1.0 - bend)
 
         def block(number, x, v, closing):
             live = ops.cast(number < blocks, x.dtype)

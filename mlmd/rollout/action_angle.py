@@ -6,8 +6,9 @@ shift and its way back to a place, whatever the step's length.
 
 Energy and angle are kept on fine grids, the angle as a whole number of 2⁻⁴² turns: a state that the map made gives the
 same grid points again, so a rollout in pieces is the whole to the bit, one that is turned around retraces its states,
-and no rounding adds up. The way back is a table of the series over the phase, a quintic in each cell: its entries are
-computed when they are first needed, so that few steps stay cheap too.
+and no rounding adds up. (On an orbit as narrow as 1e-5, or next to a barrier's top, a state has too few digits to tell
+its grid point; there it is so to 1e-14.) The way back is a table of the series over the phase, a quintic in each cell:
+its entries are computed when they are first needed, so that few steps stay cheap too.
 """
 
 import math

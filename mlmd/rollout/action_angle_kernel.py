@@ -45,8 +45,8 @@ def _root(potential: type[ExternalPotential]) -> tuple[Callable, Callable]:
     @compiled(name=f"action_angle_root_{potential.name}")
     def root(inside, outside, k, beta, energy):
         """Newton where it stays between the two, halving where it does not."""
-        if not excess(inside, k, beta, energy) < 0.0:
-            return inside
+        if not excess(inside, k, beta, energy) < 0.0 or np.isnan(outside):
+            return inside + 0.0 * outside
         x = 0.5 * (inside + outside)
         for _ in range(_MOST_ITERATIONS):
             above = excess(x, k, beta, energy)
@@ -308,6 +308,9 @@ def _orbit(potential: type[ExternalPotential]) -> Callable:
         energy = 0.5 * w * w + energy_of(x, k) + beta * force * force
         if not (np.isfinite(energy) and x > line[2]):
             return np.nan, np.nan, np.nan, np.nan
+        if w == 0.0 and force == 0.0:
+            # At rest in balance, also on top of a barrier, where the orbit of this energy is another motion.
+            return 0.0, energy, x, x
         above = 2.0 ** np.ceil(np.log2(max(abs(energy), 1.0)))
         energy = np.round(energy / (above * _ENERGY_GRID)) * (above * _ENERGY_GRID)
         low = turning_of(x, -1.0, k, beta, energy, line)

@@ -22,13 +22,14 @@ from mlmd.physics.integrators.splitting import Splitting
 from mlmd.physics.lanes import LANES, filled, load, nearest, store, total, where
 from mlmd.physics.potentials import LennardJones
 from mlmd.physics.potentials.engine import DirectEngine, Engine
-from mlmd.rollout.operator import UnusableModel
 from mlmd.state import SimulationFailure
 
 # Sums of the coefficients are one by construction; what is left is rounding, of single precision where trained in it.
 SUM_TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 WEIGHTS = ("drifts", "kicks", "strength")
-_WHOLE, _NUMBERS = ("stride", "atoms", "blocks"), ("timestep", "box", "cutoff", "share")
+# What model.json says of it beside what it says of every operator: atoms, blocks of a large step, the cube's edge, the
+# cutoff in σ, and the share of the repulsion that the pair term takes off at most.
+FACTS = {"atoms": int, "blocks": int, "edge": float, "cutoff": float, "share": float}
 
 
 def _named(function: Callable) -> Callable:
@@ -295,22 +296,20 @@ class PairShears:
         return values
 
 
-def from_files(description: Mapping[str, object], weights: Mapping[str, np.ndarray], path: Path) -> PairShears:
-    """The operator that `model.json` and `weights.npz` describe. Raises UnusableModel where they do not make one."""
-    for names, kinds, wanted in ((_WHOLE, (int,), "a whole number"), (_NUMBERS, (int, float), "a number")):
-        for name in names:
-            if type(description.get(name)) not in kinds:
-                raise UnusableModel(path, f"key {name!r} is {description.get(name)!r}, not {wanted}")
+def from_files(description: Mapping[str, object], weights: Mapping[str, np.ndarray]) -> PairShears:
+    """The operator of a model folder's files. Raises ValueError where they do not fit."""
     for name in WEIGHTS:
         if name not in weights:
-            raise UnusableModel(path, f"weight {name!r} is missing")
-    keys = {name: description[name] for name in _WHOLE} | {name: float(description[name]) for name in _NUMBERS}
-    try:
-        return PairShears(
-            system=str(description.get("system")),
-            dtype=str(description.get("dtype")),
-            **keys,
-            **{name: weights[name] for name in WEIGHTS},
-        )
-    except ValueError as error:
-        raise UnusableModel(path, str(error)) from error
+            raise ValueError(f"weight {name!r} is missing")
+    return PairShears(
+        system=str(description["system"]),
+        stride=description["stride"],
+        timestep=float(description["timestep"]),
+        dtype=str(description["dtype"]),
+        atoms=description["atoms"],
+        blocks=description["blocks"],
+        box=float(description["edge"]),
+        cutoff=float(description["cutoff"]),
+        share=float(description["share"]),
+        **{name: weights[name] for name in WEIGHTS},
+    )

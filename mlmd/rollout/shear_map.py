@@ -7,6 +7,7 @@ potential has no stiffness):
     v += b_i h/m f(x) (1 − c_i h²/m U″(x))
     x += a_i h v
 
+with b and c changed by the error that the trained-on Verlet has at its timestep, (Δ/h)² being each system's own.
 The last kick of a block and the first of the next are at one place and take one force; so do those of two large
 steps. Systems go through the loop side by side, with the same bits as alone.
 """
@@ -14,21 +15,20 @@ steps. Systems go through the loop side by side, with the same bits as alone.
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from mlmd.physics.compiled import compiled
 from mlmd.physics.potentials import LINES
 from mlmd.physics.potentials.one_dimensional import ExternalPotential
-from mlmd.rollout.operator import UnusableModel
 
 # Systems that go through the loop side by side: a few vector registers of them hide each other's latency.
 LANES = 32
 # Sums of the coefficients are one by construction; what is left is rounding.
 SUM_TOLERANCE = 1e-12
 WEIGHTS = ("drifts", "kicks", "gradients")
-_WHOLE = ("stride", "substep")
+# What model.json says of it beside what it says of every operator.
+FACTS = {"substep": int}
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,16 +93,20 @@ class ShearMap:
         blocks = self.blocks(mass, stiffness)
         # Systems of as many blocks side by side: none of them waits for the others.
         order = np.argsort(blocks, kind="stable")
-        length = self.stride * self.timestep / blocks
-        tables = (
-            self.drifts * length[:, None],
-            self.kicks * (length / mass)[:, None],
-            self.gradients * (length * length / mass)[:, None],
-        )
+        tables = self._tables(mass, self.stride * self.timestep / blocks)
         states = np.empty((len(windows), steps, 2))
         drive = _one(LINES[self.system]) if len(windows) == 1 else _side_by_side(LINES[self.system])
         drive(order, np.ascontiguousarray(windows[:, 0]), stiffness, blocks, *tables, states)
         return states
+
+    def _tables(self, mass: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Drifts, kicks and gradients of each system, times h, h/m and h²/m, with Verlet's error at the timestep."""
+        share, h, m = ((self.timestep / length) ** 2)[:, None], length[:, None], mass[:, None]
+        ends = np.zeros_like(self.kicks)
+        ends[[0, -1]] = 0.5
+        late = 1.0 / 12.0 + np.sum(self.kicks * self.gradients) + self.gradients[0]
+        kicks = self.kicks + share * (ends - self.kicks)
+        return self.drifts * h, kicks * (h / m), (self.gradients - share * late) * (h * h / m)
 
     def _parameters(self, parameters: Mapping[str, np.ndarray], systems: int) -> tuple[np.ndarray, np.ndarray]:
         found = []
@@ -120,25 +124,13 @@ class ShearMap:
         return found[0], found[1]
 
 
-def from_files(description: Mapping[str, object], weights: Mapping[str, np.ndarray], path: Path) -> ShearMap:
-    """The operator that `model.json` and `weights.npz` describe. Raises UnusableModel where they do not make one."""
-    for name in _WHOLE:
-        if type(description.get(name)) is not int:
-            raise UnusableModel(path, f"key {name!r} is {description.get(name)!r}, not a whole number")
+def from_files(description: Mapping[str, object], weights: Mapping[str, np.ndarray]) -> ShearMap:
+    """The operator of a model folder's files. Raises ValueError where they do not fit."""
     for name in WEIGHTS:
         if name not in weights:
-            raise UnusableModel(path, f"weight {name!r} is missing")
-    try:
-        return ShearMap(
-            system=str(description.get("system")),
-            stride=description["stride"],
-            timestep=float(description.get("timestep", np.nan)),
-            substep=description["substep"],
-            dtype=str(description.get("dtype")),
-            **{name: weights[name] for name in WEIGHTS},
-        )
-    except (TypeError, ValueError) as error:
-        raise UnusableModel(path, str(error)) from error
+            raise ValueError(f"weight {name!r} is missing")
+    names = ("system", "stride", "timestep", "dtype", *FACTS)
+    return ShearMap(**{name: description[name] for name in names}, **{name: weights[name] for name in WEIGHTS})
 
 
 @functools.cache
@@ -182,9 +174,40 @@ def _one(potential: type[ExternalPotential]) -> Callable:
 
 
 @functools.cache
+def _lanes_step(potential: type[ExternalPotential]) -> Callable:
+    """One large step of LANES systems, in place."""
+    kick_of = _kick(potential)
+
+    @compiled(name=f"shear_lanes_step_{potential.name}")
+    def large_step(x, v, k, push, row, count, drifts, kicks, a, b, c, last):
+        stages = drifts.shape[1]
+        for lane in range(LANES):
+            v[lane] += push[lane]
+        # In the order of their blocks: the last lane has most.
+        for block in range(count[LANES - 1]):
+            for lane in range(LANES):
+                # Where others still have blocks to go: shears of no length leave a system as it is.
+                live = 1.0 if block < count[lane] else 0.0
+                last[lane] = live if block == count[lane] - 1 else 2.0 * live
+                for stage in range(stages):
+                    a[stage, lane] = live * drifts[row[lane], stage]
+                    b[stage, lane] = live * kicks[row[lane], stage]
+            for stage in range(stages - 1):
+                for lane in range(LANES):
+                    x[lane] += a[stage, lane] * v[lane]
+                    v[lane] += kick_of(x[lane], k[lane], b[stage + 1, lane], c[stage + 1, lane])
+            for lane in range(LANES):
+                x[lane] += a[stages - 1, lane] * v[lane]
+                push[lane] = kick_of(x[lane], k[lane], b[stages, lane], c[stages, lane])
+                v[lane] += last[lane] * push[lane]
+
+    return large_step
+
+
+@functools.cache
 def _side_by_side(potential: type[ExternalPotential]) -> Callable:
     """The loop over LANES systems at a time, in `order`; empty lanes repeat the last system."""
-    kick_of = _kick(potential)
+    kick_of, step_of = _kick(potential), _lanes_step(potential)
 
     @compiled(name=f"shear_side_by_side_{potential.name}")
     def advance(order, start, stiffness, blocks, drifts, kicks, gradients, states):
@@ -194,33 +217,15 @@ def _side_by_side(potential: type[ExternalPotential]) -> Callable:
         row, count, sound = np.empty(LANES, np.int64), np.empty(LANES, np.int64), np.empty(LANES, np.bool_)
         for first in range(0, systems, LANES):
             for lane in range(LANES):
-                row[lane] = order[min(first + lane, systems - 1)]
-                x[lane], v[lane], k[lane] = start[row[lane], 0], start[row[lane], 1], stiffness[row[lane]]
-                count[lane], sound[lane] = blocks[row[lane]], np.isfinite(x[lane]) and np.isfinite(v[lane])
+                here = order[min(first + lane, systems - 1)]
+                row[lane], count[lane], k[lane] = here, blocks[here], stiffness[here]
+                x[lane], v[lane] = start[here, 0], start[here, 1]
+                sound[lane] = np.isfinite(x[lane]) and np.isfinite(v[lane])
                 for stage in range(stages + 1):
-                    b[stage, lane], c[stage, lane] = kicks[row[lane], stage], gradients[row[lane], stage]
+                    b[stage, lane], c[stage, lane] = kicks[here, stage], gradients[here, stage]
                 push[lane] = kick_of(x[lane], k[lane], b[0, lane], c[0, lane])
-            # In the order of their blocks: the last lane has most.
-            most = count[LANES - 1]
             for frame in range(frames):
-                for lane in range(LANES):
-                    v[lane] += push[lane]
-                for block in range(most):
-                    for lane in range(LANES):
-                        # Another system of these lanes may have more blocks: shears of no length leave this one.
-                        live = 1.0 if block < count[lane] else 0.0
-                        last[lane] = live if block == count[lane] - 1 else 2.0 * live
-                        for stage in range(stages):
-                            a[stage, lane] = live * drifts[row[lane], stage]
-                            b[stage, lane] = live * kicks[row[lane], stage]
-                    for stage in range(stages - 1):
-                        for lane in range(LANES):
-                            x[lane] += a[stage, lane] * v[lane]
-                            v[lane] += kick_of(x[lane], k[lane], b[stage + 1, lane], c[stage + 1, lane])
-                    for lane in range(LANES):
-                        x[lane] += a[stages - 1, lane] * v[lane]
-                        push[lane] = kick_of(x[lane], k[lane], b[stages, lane], c[stages, lane])
-                        v[lane] += last[lane] * push[lane]
+                step_of(x, v, k, push, row, count, drifts, kicks, a, b, c, last)
                 for lane in range(LANES):
                     sound[lane] = sound[lane] and np.isfinite(x[lane]) and np.isfinite(v[lane])
                     states[row[lane], frame, 0] = x[lane] if sound[lane] else np.nan

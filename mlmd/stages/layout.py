@@ -30,7 +30,7 @@ def model(run: Run, system: str, stride: int) -> Path:
 
 def operators(run: Run) -> Iterator[tuple[str, int]]:
     """(system, stride) of every operator that the run trains."""
-    return ((system, stride) for system in run.dataset.operator_systems for stride in run.training.strides)
+    return ((system, stride) for system in run.operator_systems for stride in run.training.strides)
 
 
 def rollout_ledger(run: Run) -> Path:

@@ -48,7 +48,7 @@ def report(run: Run) -> dict[str, float | None]:
     records = verdicts.judge(
         metrics.values,
         metrics.reasons,
-        run.dataset.operator_systems,
+        run.operator_systems,
         run.training.strides,
         {f"{system}/{stride}": _network(run, system, stride) for system, stride in layout.operators(run)},
         run.dataset.timestep,
@@ -166,7 +166,7 @@ def _overview(run: Run, metrics: Mapping[str, float | None], published: Mapping[
     strides = sorted(run.training.strides)
 
     def curves(mode: str) -> dict[str, list[float]]:
-        values = {s: [metrics[f"{mode}/{s}/{stride}"] for stride in strides] for s in run.dataset.operator_systems}
+        values = {s: [metrics[f"{mode}/{s}/{stride}"] for stride in strides] for s in run.operator_systems}
         return {s: [np.nan if v is None else v for v in row] for s, row in values.items()}
 
     means = {stride: published.get(f"one_step/mean_1d/{stride}") for stride in strides}

@@ -5,7 +5,7 @@ import json
 from hpc import ledger, schedulers, store
 from hpc.errors import UserError
 from mlmd.config import Run
-from mlmd.stages import layout, submit
+from mlmd.stages import layout, search, submit
 
 ACTIVE = ("pending", "running")
 
@@ -29,9 +29,14 @@ def _after_generate(run: Run, active: set[str]) -> list[str]:
     return [
         f"{'train':10}{_operators(operators, 'train' in active, waiting=not dataset_done)}",
         *(f"{'':10}{s} at {d} timesteps: {told}" for (s, d), told in operators.items() if told and told != "completed"),
+        *(_search(run, waiting=not dataset_done) if run.search is not None else ()),
         f"{'rollout':10}{_items(layout.rollout_ledger(run), 'rollout' in active, waiting=not trained)}",
         f"{'report':10}{run.folder / 'report.html' if (run.folder / 'report.html').exists() else 'not written'}",
     ]
+
+
+def _search(run: Run, waiting: bool) -> list[str]:
+    return [f"{'search':10}{_items(search.ledger_folder(run), submitted=False, waiting=waiting)}"]
 
 
 def _items(folder, submitted: bool, waiting: bool) -> str:

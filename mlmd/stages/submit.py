@@ -51,7 +51,7 @@ def _cost(run: Run, scheduler: Scheduler) -> str:
     by = f"by the scheduler {scheduler.name!r}"
     if "train" not in run.dataset.stages:
         return f"{run.name}: a dataset of the family {run.dataset.family}, {by}"
-    systems, operators, tasks = len(run.dataset.systems), len(list(layout.operators(run))), run.rollout.tasks
+    systems, operators, tasks = len(run.operator_systems), len(list(layout.operators(run))), run.rollout.tasks
     return f"{run.name}: {systems} systems, {operators} operators, {tasks} rollout tasks, {by}"
 
 

@@ -1,5 +1,6 @@
 """Dataset → operators: one operator per system and stride, on one process or many, with the same command."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -25,7 +26,13 @@ if TYPE_CHECKING:
     from hpc.training import Plan
 
 # What may differ between the attempts at one operator without changing its weights.
-FREE_KEYS = ("training.despite", "training.strides", "training.checkpoint_seconds", "training.timeout_seconds")
+FREE_KEYS = (
+    "training.systems",
+    "training.despite",
+    "training.strides",
+    "training.checkpoint_seconds",
+    "training.timeout_seconds",
+)
 log = logging.getLogger(__name__)
 
 
@@ -71,7 +78,7 @@ def check_only(run: Run, command: str) -> str:
     alone = ranks.SingleProcess()
     told = []
     for system, stride in layout.operators(run):
-        data = OperatorData(run, system, stride, alone, _seed(run, system, stride))
+        data = OperatorData(run, system, run.model.learned_at(stride), alone, _seed(run, system, stride))
         told.append(f"{system} at {stride} timesteps\n{lint.render(check.findings(run, data.problem(), data))}")
     return "\n\n".join(told)
 
@@ -100,7 +107,7 @@ def _is_finished(run: Run, system: str, stride: int, lock: dict, accept: Collect
 
 def _check(run: Run, system: str, stride: int, workers: ranks.Ranks) -> None:
     """Looks at model and data before any epoch; what the first rank finds holds for all."""
-    data = OperatorData(run, system, stride, workers, _seed(run, system, stride))
+    data = OperatorData(run, system, run.model.learned_at(stride), workers, _seed(run, system, stride))
     problem, refusal = data.problem(), None
     if workers.first:
         try:
@@ -125,7 +132,7 @@ def _train_operator(
     started = time.time()
     folder = layout.model(run, system, stride)
     seed = _seed(run, system, stride)
-    data = OperatorData(run, system, stride, workers, seed)
+    data = OperatorData(run, system, run.model.learned_at(stride), workers, seed)
     settings, family, problem = run.model, models.load(run.model.name), data.problem()
     plan = _plan(run, data, seed)
     model = family.build(settings, problem, seed)
@@ -146,7 +153,8 @@ def _train_operator(
     )
     trainer.fit(stop, accept)
     if workers.first:
-        _export(run, problem, *family.export(model, settings, problem), lock)
+        made_for = dataclasses.replace(problem, stride=stride)
+        _export(run, made_for, *family.export(model, settings, made_for), lock)
         provenance.write_manifest(
             folder, run.settings(), started, {"seed": run.seed}, ranks=workers.size, backend=workers.name
         )

@@ -93,10 +93,10 @@ FIRES = {
         )
     ],
     "unused labels": [
-        ("warn", "epsilon differs", replace(GOOD_MODEL, conditioned_on=frozenset()), DATA),
+        ("note", "epsilon differs", replace(GOOD_MODEL, conditioned_on=frozenset()), DATA),
         ("warn", "cannot tell", replace(GOOD_MODEL, conditioned_on=frozenset(), window=1), DATA),
         # Only some systems have the parameter.
-        ("warn", "(1 to 2)", GOOD_MODEL, replace(DATA, varying={"stiffness": np.array([np.nan, 1.0, 2.0])})),
+        ("note", "(1 to 2)", GOOD_MODEL, replace(DATA, varying={"stiffness": np.array([np.nan, 1.0, 2.0])})),
         ("note", "energy", GOOD_MODEL, replace(DATA, labels=DATA.labels | {"energy"})),
     ],
     "symmetries": [

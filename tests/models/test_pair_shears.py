@@ -12,7 +12,6 @@ from mlmd.models.pair_shears import build, export
 from mlmd.physics.initial import maxwell_boltzmann, random_placement
 from mlmd.physics.integrators import VelocityVerlet
 from mlmd.physics.potentials import LennardJones
-from mlmd.rollout.operator import UnusableModel
 from mlmd.rollout.pair_shears import from_files
 from tests.tolerances import ROUNDING
 
@@ -69,7 +68,7 @@ def largest(difference):
 def compiled_from(model, chosen, of, **changed):
     arrays, facts = export(model, chosen, of)
     description = {"system": of.system, "stride": of.stride, "timestep": of.timestep, "dtype": chosen.dtype}
-    return from_files(description | facts | changed, arrays, "folder")
+    return from_files(description | facts | changed, arrays)
 
 
 def test_the_start_is_coarse_velocity_verlet():
@@ -181,10 +180,8 @@ def test_a_problem_of_another_kind_is_refused(changed, said):
 def test_files_that_make_no_map_are_refused():
     of = problem()
     model = build(settings(), of, seed=1)
-    with pytest.raises(UnusableModel, match="'blocks' is 'two', not a whole number"):
-        compiled_from(model, settings(), of, blocks="two")
-    with pytest.raises(UnusableModel, match="at most half the box"):
-        compiled_from(model, settings(), of, box=4.0)
+    with pytest.raises(ValueError, match="at most half the box"):
+        compiled_from(model, settings(), of, edge=4.0)
 
 
 def test_single_precision_trains_and_runs():

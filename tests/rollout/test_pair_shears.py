@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from mlmd.physics.initial import maxwell_boltzmann, random_placement
-from mlmd.rollout.operator import UnusableModel
 from mlmd.rollout.pair_shears import PairShears, from_files
 from tests.tolerances import MANY_STEPS, ROUNDING, TRAJECTORY_DIFFERENCES
 
@@ -74,6 +73,14 @@ def test_momentum_is_conserved():
     assert largest(velocity.sum(axis=2)) < MANY_STEPS
 
 
+@pytest.mark.parametrize("systems", [1, 2])
+def test_atoms_in_each_others_core_are_driven_apart_however_strong_the_pair_term_is(systems):
+    given = np.zeros((systems, 1, 12))
+    given[..., 3] = 0.8
+    velocity = halves(advance(operator(2, strength=np.array([8.0])), given, 1)[:, 0])[1]
+    assert (velocity[:, 3] > 1.0).all()
+
+
 @pytest.mark.parametrize("systems", [1, 9])
 def test_images_shifts_and_permutations_change_nothing(systems):
     atoms, random = 8, np.random.default_rng(4)
@@ -116,9 +123,9 @@ def test_a_system_that_blows_up_is_nan_from_there_on_and_stops_no_other():
     alone = advance(of, given[[0, 3]], 40)
     # Two atoms that meet after a while, much too fast for the step; two that lie in each other; a start that is none.
     fast, inside = given[0, 0].copy(), given[1, 0].copy()
-    fast[:24] = np.arange(8).repeat(3) * EDGE / 8
+    fast[:24] = 0.5 * EDGE * np.indices((2, 2, 2)).reshape(3, 8).T.ravel()
     fast[24:] = 0.0
-    fast[24:27], fast[27:30] = -8.0, 8.0
+    fast[26], fast[29] = 6.0, -6.0
     inside[:3] = inside[3:6] + 1e-3
     given = np.stack([given[0], fast[None], given[3], inside[None], np.full((1, 48), np.nan)])
     found = advance(of, given, 40)
@@ -152,9 +159,5 @@ def test_what_does_not_fit_is_refused():
     ):
         with pytest.raises(ValueError, match=said):
             operator(3, **changed)
-    with pytest.raises(UnusableModel, match="'strength' is missing"):
-        from_files(
-            {"stride": 1, "atoms": 3, "blocks": 1, "timestep": 1.0, "box": 6, "cutoff": 2.5, "share": 0.5},
-            {"drifts": DRIFTS, "kicks": KICKS},
-            "folder",
-        )
+    with pytest.raises(ValueError, match="'strength' is missing"):
+        from_files({}, {"drifts": DRIFTS, "kicks": KICKS})

@@ -65,7 +65,9 @@ def make_item(row):
         "inside": numbers > 1,
         "verlet_seconds_per_step": np.array(VERLET if row["start"] == 0 else 3 * VERLET),
         "operator_seconds_per_step": np.array(OPERATOR),
-        "completed_frames": np.array(FRAMES),
+        "closed_loop_seconds_per_step": np.array(OPERATOR),
+        "atoms": np.array(1),
+        "completed_frames": np.full(numbers.size, FRAMES),
     }
 
 

@@ -108,13 +108,13 @@ def test_tasks_of_an_array_do_all_items_once(work, whole):
 def test_every_test_system_is_there_in_both_directions(whole):
     for system in ("harmonic", "rugged"):
         for direction in ("forward", "backward"):
-            parts = [arrays for name, arrays in items(whole).items() if name.startswith(f"{system}-10-{direction}-")]
+            parts = [arrays for name, arrays in items(whole).items() if name.startswith(f"{system}-10-test-{direction}-")]
             assert sorted(row for part in parts for row in part["row"]) == [0, 1, 2]
 
 
 def test_the_reference_is_the_store_and_runs_the_other_way_backward(whole):
     found = items(whole)
-    forward, backward = (found[f"rugged-10-{direction}-0-2.npz"] for direction in ("forward", "backward"))
+    forward, backward = (found[f"rugged-10-test-{direction}-0-2.npz"] for direction in ("forward", "backward"))
     assert forward["time"][0] == 0
     assert np.all(np.diff(forward["time"]) > 0)
     np.testing.assert_array_equal(forward["reference_position"][:, ::-1], backward["reference_position"])
@@ -124,7 +124,7 @@ def test_the_reference_is_the_store_and_runs_the_other_way_backward(whole):
 
 
 def test_energies_are_those_of_the_states(whole):
-    item = items(whole)["harmonic-10-forward-0-2.npz"]
+    item = items(whole)["harmonic-10-test-forward-0-2.npz"]
     for mode in ("reference", "one_step", "closed_loop"):
         position, velocity = item[f"{mode}_position"], item[f"{mode}_velocity"]
         energy = 0.5 * item["mass"][:, None] * velocity**2 + 0.5 * item["stiffness"][:, None] * position**2
@@ -132,7 +132,7 @@ def test_energies_are_those_of_the_states(whole):
 
 
 def test_the_closed_loop_never_sees_the_reference_again(whole):
-    item = items(whole)["harmonic-10-forward-0-2.npz"]
+    item = items(whole)["harmonic-10-test-forward-0-2.npz"]
     for mode in ("one_step", "closed_loop"):
         np.testing.assert_array_equal(item[f"{mode}_position"][:, :5], item["reference_position"][:, :5])
     # The first prediction is from the same window; after it the loop is on its own.

@@ -1,0 +1,215 @@
+"""What a campaign is made of: a run taken through its stages, what is kept of it, studies, jobs.
+
+What has been gathered of a run, and each study, lies below the campaign's folder with the identity of what it was made
+from, and is not made again while that is the same:
+
+    <out>/runs/<name>.json       numbers of one run, why some are missing, sizes and limits of its operators
+    <out>/studies/<name>.json    numbers, reasons and tables of one study; its figures as <out>/figures/<figure>.png
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpc import atomic, provenance, schedulers
+from hpc.errors import Preempted
+from hpc.ledger import Ledger, differences
+from hpc.preempt import StopFlag
+from hpc.ranks import SingleProcess
+from hpc.schedulers import JobSpec
+from mlmd import config
+from mlmd.analysis import plots
+from mlmd.analysis.lint import SIGNIFICAND_BITS
+from mlmd.config import Run
+from mlmd.config.campaign import Campaign
+from mlmd.stages import check, generate, layout, report, rollout, submit, train
+from mlmd.stages.operator_data import OperatorData
+from mlmd.stages.reference import Reference, world_of
+
+SCRIPT = "reproduce.slurm"
+
+
+def complete(run: Run, file: Path, stop: StopFlag, accept: Collection[str]) -> None:
+    """Generates, trains and rolls out; each stage does what is missing. Raises what the stages raise."""
+
+    def look() -> None:
+        if stop.requested:
+            raise Preempted(f"a stage of {file}")
+
+    look()
+    generate.generate(run, f"mlmd generate {file}")
+    look()
+    if not _is_trained(run, accept):
+        train.train(run, f"mlmd train {file}", accept)
+    look()
+    rollout.rollout(run, f"mlmd rollout {file}")
+    look()
+
+
+def _is_trained(run: Run, accept: Collection[str]) -> bool:
+    """Whether all operators stand, under these conditions but for `accept` and the number of ranks.
+
+    Ranks only say how training was shared; an operator that was finished by another number of them is one.
+    """
+    lock, free = train.conditions(run, 1), {*accept, "ranks"}
+    for system, stride in layout.operators(run):
+        path = layout.model(run, system, stride) / "model.json"
+        if not path.exists() or set(differences(json.loads(path.read_text())["conditions"], lock)) - free:
+            return False
+    return True
+
+
+def gather(campaign: Campaign, name: str, accept: Collection[str]) -> dict:
+    """Writes the run's report, and keeps what the campaign needs of it.
+
+    Returns identity, metrics, reasons, and by `<system>/<stride>` networks, limits and findings: the fields of
+    `verdicts.Network`, `verdicts.Limits` and `lint.Finding`.
+    """
+    run, path = campaign.runs[name], campaign.out / "runs" / f"{name}.json"
+    identity = _identity_of_run(run)
+    known = _known(path, identity, accept)
+    if known is not None and (run.folder / "report.html").exists():
+        return known
+    metrics = report.report(run)
+    reasons = json.loads((run.folder / "published.json").read_text())["not_finite"]
+    found = {"schema": 1, "identity": identity, "metrics": metrics, "reasons": reasons}
+    for part in ("networks", "limits", "findings"):
+        found[part] = {}
+    exponents: dict[str, float] = {}
+    for system, stride in layout.operators(run):
+        key, model = f"{system}/{stride}", json.loads((layout.model(run, system, stride) / "model.json").read_text())
+        sizes = {"window": model.get("window", 1), "features": model["features"], "units": model.get("units")}
+        data = OperatorData(run, system, stride, SingleProcess(), run.seed)
+        told = check.findings(run, data.problem(), data)
+        found["networks"][key] = sizes
+        found["findings"][key] = [dataclasses.asdict(finding) for finding in told]
+        found["limits"][key] = _limits(run, system, stride, exponents) | {
+            "rank": next((f.told for f in told if (f.name, f.level) == ("rank", "refuse")), None)
+        }
+    atomic.write_json(path, found)
+    return found
+
+
+def _limits(run: Run, system: str, stride: int, exponents: dict[str, float]) -> dict:
+    """What chaos and rounding leave of one operator's place; see `mlmd.analysis.verdicts.Limits`."""
+    row = {"system": system, "stride": stride, "part": "test", "direction": "forward", "start": 0, "stop": 1}
+    truth, world = Reference(run, row), world_of(run, system)
+    if system not in exponents:
+        exponents[system] = world.lyapunov(truth.states[0, 0], truth.parameters)[0]
+    half = truth.states.shape[2] // 2
+    # In a box an operator sees positions from inside.
+    extent = float(np.abs(truth.states[..., :half]).max() if world.box is None else np.max(world.box) / 2)
+    return {
+        "lyapunov": float(exponents[system]),
+        "step": stride * run.dataset.timestep,
+        "time": float(truth.time[-1]),
+        "rounding": extent * 2.0 ** -SIGNIFICAND_BITS[run.model.dtype],
+        "reference_rounding": extent * 2.0 ** -SIGNIFICAND_BITS["float64"],
+    }
+
+
+def study(
+    campaign: Campaign,
+    name: str,
+    function: Callable[[Path, Mapping[str, Run]], Any],
+    runs: Mapping[str, Run],
+    accept: Collection[str],
+) -> dict:
+    """One study of `runs`, made or known: identity, metrics, reasons, tables, and the names of its figures."""
+    path = campaign.out / "studies" / f"{name}.json"
+    identity = {"code": provenance.code_version()}
+    for run_name, run in runs.items():
+        own = _identity_of_run(run)
+        identity |= {f"{run_name}.{key}": value for key, value in own.items() if key != "code"}
+    known = _known(path, identity, accept)
+    if known is not None and all(figure_path(campaign, figure).exists() for figure in known["figures"]):
+        return known
+    found = function(campaign.out, runs)
+    for figure, drawn in found.figures.items():
+        atomic.write_bytes(figure_path(campaign, figure), plots.png(drawn))
+    kept = {
+        "schema": 1,
+        "identity": identity,
+        "metrics": found.metrics,
+        "reasons": found.reasons,
+        "tables": {table: [_plain(line) for line in lines] for table, lines in found.tables.items()},
+        "figures": list(found.figures),
+    }
+    atomic.write_json(path, kept)
+    return kept
+
+
+def figure_path(campaign: Campaign, name: str) -> Path:
+    """Where a figure of the campaign lies."""
+    return campaign.out / "figures" / f"{name}.png"
+
+
+def _identity_of_run(run: Run) -> dict:
+    """What a run's numbers depend on: its settings, the code, and the rollouts on disk."""
+    settings = {key: value for key, value in run.settings().items() if key != "cluster"}
+    records = Ledger.open(layout.rollout_ledger(run), f"mlmd rollout {run.folder / 'run.yaml'}").records()
+    digests = {str(item): record.get("digest") for item, record in sorted(records.items())}
+    return {
+        "code": provenance.code_version(),
+        "settings": provenance.config_hash(settings),
+        "rollouts": provenance.config_hash(digests),
+    }
+
+
+def _known(path: Path, identity: Mapping, accept: Collection[str]) -> dict | None:
+    """What lies at `path`, if it was made from the same but for what is accepted."""
+    if not path.exists():
+        return None
+    known = json.loads(path.read_text())
+    return None if set(differences(known["identity"], identity)) - set(accept) else known
+
+
+def _plain(line: Mapping) -> dict:
+    """A table's line as JSON takes it: plain numbers, None for one that is not finite."""
+    values = {key: value.item() if isinstance(value, np.generic) else value for key, value in line.items()}
+    return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}
+
+
+def submit_all(campaign: Campaign, folder: Path, scheduler_name: str | None, dry_run: bool) -> str:
+    """Submits every run's stages as jobs, a dataset that runs share once, and the campaign's own job after all.
+
+    Returns what to print; with `dry_run` nothing is written or submitted.
+    """
+    scheduler = schedulers.choose(scheduler_name, submit.ROOT)
+    here, makers, told, last = Path.cwd(), {}, [], []
+    for name, run in campaign.runs.items():
+        # Jobs run in the checkout, wherever this was typed.
+        places = {"out": str(run.folder.resolve()), "data": str(layout.data(run).resolve())}
+        settled, jobs = run.model_copy(update=places), {}
+        file = settled.folder / "submitted.yaml"
+        if not dry_run:
+            atomic.write_text(file, config.dump(settled))
+        after: tuple[str, ...] = ()
+        for stage in run.dataset.stages:
+            if stage == "generate" and places["data"] in makers:
+                after = (makers[places["data"]],)
+                continue
+            spec = JobSpec(
+                name=f"{run.name}-{stage}",
+                script=submit.ROOT / "jobs" / submit.SCRIPTS[stage],
+                environment={"RUN": str(file)},
+                array=run.rollout.tasks if stage == "rollout" else None,
+                after=after,
+            )
+            jobs[stage] = f"<{name}-{stage}>" if dry_run else scheduler.submit(spec)
+            told.append(f"{name:24}{stage:10}{jobs[stage]}{' after ' + ' '.join(after) if after else ''}")
+            after = (jobs[stage],)
+            if stage == "generate":
+                makers[places["data"]] = jobs[stage]
+            if not dry_run:
+                atomic.write_json(layout.jobs(run), {"scheduler": scheduler.name, "time": time.time(), "jobs": jobs})
+        last += after
+    environment = {"CONFIGS": str(folder.resolve()), "FOLDER": str(here)}
+    spec = JobSpec(campaign.name, submit.ROOT / "jobs" / SCRIPT, environment, after=tuple(last))
+    told.append(f"{campaign.name:24}{'reproduce':10}{'after all' if dry_run else scheduler.submit(spec)}")
+    return "\n".join([f"{len(campaign.runs)} runs by the scheduler {scheduler.name!r}", *told])
