@@ -1,6 +1,7 @@
 """What several tests need: one example of every registered potential, run configs, separate Python processes."""
 
 import hashlib
+import importlib
 import os
 import subprocess
 import sys
@@ -14,6 +15,9 @@ import numpy as np
 from mlmd.config import DATASETS
 from mlmd.physics.lattices import alpha_quartz, diamond, fcc
 from mlmd.physics.potentials import LINES, POTENTIALS, Potential, Result
+from mlmd.rollout.action_angle import weight_shapes as angle_shapes
+from mlmd.rollout.compiled import KINDS
+from mlmd.rollout.lstm_operator import weight_shapes
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -89,6 +93,38 @@ def crystal_example(name: str) -> Example:
             raise AssertionError(f"tests/helpers.py has no crystal of the potential {name!r}")
     example = potential_example(name)
     return Example(example.potential, _shaken(crystal.position, 0.05, 1), crystal.box, crystal.species)
+
+
+def operator_example(kind: str):
+    """A compiled operator of a registered kind, windows (systems, window, features), parameters (systems,) by name."""
+    random = np.random.default_rng(3)
+    described = {"stride": 100, "timestep": 0.001, "dtype": "float64"}
+    line = {"mass": random.uniform(1.0, 10.0, 5), "stiffness": random.uniform(1.0, 10.0, 5)}
+    on_line = random.uniform(-2.0, 2.0, (5, 1, 2))
+    even = {"drifts": np.full(3, 1 / 3), "kicks": np.array([1, 2, 2, 1]) / 6}
+    match kind:
+        case "lstm_operator":
+            of, facts = {"system": "harmonic", "features": 2}, {"window": 3, "units": 4, "residual": True}
+            weights = {name: 0.3 * random.normal(size=shape) for name, shape in weight_shapes(2, 4).items()}
+            weights |= {"input_scale": np.ones(2), "output_scale": np.full(2, 0.1)}
+            given = random.normal(size=(5, 3, 2)), line
+        case "shear_map":
+            of, facts = {"system": "harmonic", "features": 2}, {"substep": 40, "stages": 3}
+            weights, given = {**even, "gradients": np.zeros(4)}, (on_line, line)
+        case "action_angle":
+            of, facts = {"system": "double_well", "features": 2}, {"nodes": 32}
+            weights, given = {name: np.zeros(shape) for name, shape in angle_shapes(3).items()}, (on_line, line)
+        case "pair_shears":
+            of = {"system": "lj3", "features": 18}
+            facts = {"atoms": 3, "blocks": 4, "edge": 6.0, "cutoff": 2.5, "share": 0.5}
+            weights = {**even, "strength": np.array([1.0])}
+            triangle = np.array([0.0, 0, 0, 1.2, 0, 0, 0, 1.2, 0])
+            states = np.concatenate([np.tile(triangle, (5, 1)), random.normal(size=(5, 9))], axis=1)
+            given = states[:, None], {"epsilon": np.array([1.0, 2.0, 1.0, 2.0, 1.5])}
+        case _:
+            raise AssertionError(f"tests/helpers.py has no example of the operator {kind!r}")
+    module = importlib.import_module(KINDS[kind])
+    return module.from_files({**described, **of, **facts}, weights), *given
 
 
 # A small dataset of each family: all of its kinds of items, made in seconds.

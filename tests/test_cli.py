@@ -10,7 +10,7 @@ from hpc.errors import EXIT_STOPPED, Preempted
 from mlmd import cli
 from tests.programs import CHECKOUT, environment, mlmd
 
-COMMANDS = ("generate", "train", "rollout", "report", "reproduce", "status", "submit", "verify", "doctor")
+COMMANDS = ("generate", "train", "search", "rollout", "report", "reproduce", "status", "submit", "verify", "doctor")
 HEAVY = ("numpy", "tensorflow", "keras", "dask", "distributed", "zarr", "numba", "matplotlib", "mpi4py", "horovod")
 
 

@@ -99,8 +99,11 @@ def add_backward_errors(metrics: Metrics, system: str, stride: int, backward: Ro
             _add_published_system(metrics, backward, mode, "_backward")
 
 
-def add_speed(metrics: Metrics, forward: Rollout, total_steps: int, published_verlet_seconds: float) -> None:
-    """Times of a step and the speedup of equation 5 up to `total_steps`, over our Verlet and the published one."""
+def add_speed(metrics: Metrics, forward: Rollout, total_steps: int, published_verlet_seconds: float | None) -> None:
+    """Times of a step and the speedup of equation 5 up to `total_steps`, over our Verlet and the published one.
+
+    `published_verlet_seconds` is None for a system of which no time of a Verlet step is published.
+    """
     verlet = float(forward.arrays["verlet_seconds_per_step"])
     operator = float(forward.arrays["operator_seconds_per_step"])
     metrics.put(f"verlet_ns_per_step/{forward.key}", verlet * 1e9, "not measured")
@@ -108,6 +111,9 @@ def add_speed(metrics: Metrics, forward: Rollout, total_steps: int, published_ve
     looped = float(forward.arrays["closed_loop_seconds_per_step"])
     metrics.put(f"closed_loop_us_per_step/{forward.key}", looped * 1e6, "not measured")
     for name, seconds in (("speedup", verlet), ("speedup_published_verlet", published_verlet_seconds)):
+        if seconds is None:
+            metrics.put(f"{name}/{forward.key}", None, "no time of a Verlet step is published for this system")
+            continue
         measured = np.isfinite(seconds) and np.isfinite(operator) and min(seconds, operator) > 0
         value = speedup(total_steps, forward.window, forward.stride, seconds, operator) if measured else None
         metrics.put(f"{name}/{forward.key}", value, "the time of a step was not measured")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlmd.analysis.chaos import amplified, horizon
+from mlmd.analysis.rollout_metrics import SYSTEMS
 
 PUBLISHED = Path(__file__).parent / "published" / "rnn_operators.json"
 # Two 512-bit multiply-add units, 16 float32 each, at 4 GHz: more than one core of today does in a nanosecond.
@@ -58,6 +59,11 @@ class Limits:
 def published() -> dict:
     """The published numbers and the conditions they hold for."""
     return json.loads(PUBLISHED.read_text())
+
+
+def verlet_seconds(paper: Mapping) -> dict[str, float]:
+    """Published time of one Verlet step by system, in seconds; systems of which none is published are not there."""
+    return {**dict.fromkeys(SYSTEMS, paper["verlet_seconds"]), **paper["verlet_seconds_of"]}
 
 
 def judge(

@@ -102,7 +102,7 @@ def measure(run: Run, rollouts: Rollouts) -> Metrics:
         rollout_metrics.add_validation(metrics, system, stride, rollouts.get((system, stride, "validation")))
         if forward is not None and "closed_loop_pairs" in forward.arrays:
             ensemble_metrics.add_ensemble(metrics, forward, np.full(3, run.dataset.box))
-        rollout_metrics.add_speed(metrics, forward or backward, total_steps, paper["verlet_seconds"])
+        rollout_metrics.add_speed(metrics, forward or backward, total_steps, verdicts.verlet_seconds(paper).get(system))
     rollout_metrics.add_means(metrics, run.training.strides)
     return metrics
 

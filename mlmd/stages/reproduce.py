@@ -125,7 +125,7 @@ def write(
 
 def operators_of(campaign: Campaign, gathered: Mapping[str, dict], total_steps: int, paper: Mapping) -> list[Operator]:
     """The operators of all gathered runs, in the campaign's order; several runs of one operator are put together."""
-    published = {**dict.fromkeys(SYSTEMS, paper["verlet_seconds"]), **paper["verlet_seconds_of"]}
+    published = verdicts.verlet_seconds(paper)
     found: dict[str, Operator] = {}
     for name, product in gathered.items():
         member = campaign.members[name]

@@ -31,7 +31,8 @@ def submit(run: Run, scheduler_name: str | None, dry_run: bool) -> str:
         shown = [f"# {stage}\n{scheduler.script(_spec(run, stage, ()))}" for stage in run.dataset.stages]
         return "\n\n".join([_cost(run, scheduler), *shown])
     # Jobs run in the checkout, wherever this was typed.
-    settled = run.model_copy(update={"out": str(run.folder.resolve())})
+    shared = None if run.data is None else str(layout.data(run).resolve())
+    settled = run.model_copy(update={"out": str(run.folder.resolve()), "data": shared})
     atomic.write_text(_resolved(run), config.dump(settled))
     jobs: dict[str, str] = {}
     for stage in run.dataset.stages:

@@ -312,7 +312,8 @@ def test_the_list_of_keys_is_complete_and_its_defaults_are_right():
             expected |= {key: default for key, default in shown.items() if not key.startswith("dataset.family")}
     for kind in config.MODELS:
         model = config.Run.model_validate({**GOOD, "model": {"name": kind}}).model.model_dump(mode="json")
-        expected |= {f"model.{key} ({kind})": str(value) for key, value in model.items() if key != "name"}
+        shown = {key: "none" if value is None else str(value) for key, value in model.items() if key != "name"}
+        expected |= {f"model.{key} ({kind})": value for key, value in shown.items()}
     # Sections that are there only where they are wanted have no values of their own.
     for prefix, section in sections(config.Run, ""):
         if prefix in ("rollout.guard.", "search."):

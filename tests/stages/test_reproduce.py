@@ -21,7 +21,7 @@ from mlmd.analysis.verdicts import Limits, Network
 from mlmd.config import ConfigError
 from mlmd.config import campaign as config
 from mlmd.stages import campaign as work
-from mlmd.stages import reproduce
+from mlmd.stages import generate, reproduce
 from tests.programs import kill_group, run, start_program, wait_until
 
 PLACE = ("harmonic", 100)
@@ -192,7 +192,7 @@ def write_campaign(folder, runs=("lstm", "lstm_published"), changed=None, out="t
             "data": f"{out}/data",
             "dataset": {"systems": ["harmonic"], "thin": 20, "time": 10.0, "test_time": 10.0, "test_systems": 2},
             "model": {"units": 8, "dropout": 0.0, **models.get(name, {})},
-            "training": {"strides": [100], "epochs": 30, "steps_per_epoch": 10, "learning_rate": 0.002},
+            "training": {"strides": [100], "epochs": 4, "steps_per_epoch": 10, "learning_rate": 0.002},
             "rollout": {"validation_systems": 4, "directions": ["forward"]},
         }
         for key, value in (changed or {}).get(name, {}).items():
@@ -282,6 +282,11 @@ def program():
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("it's <a> campaign")
     write_campaign(folder / "configs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        # Two tasks of an array: without the seconds that Dask takes to start.
+        for task in range(2):
+            generate.generate(next(iter(config.load(Path("configs")).runs.values())), "mlmd generate", task, 2)
     done = run([*program(), "--configs", "configs"], folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "tiny: 2 runs, 1 studies: tiny/report.html"
@@ -302,8 +307,8 @@ def test_killed_is_uninterrupted(uninterrupted, tmp_path):
     shutil.copytree(uninterrupted / "tiny" / "data", tmp_path / "tiny" / "data")
     tiny, words = tmp_path / "tiny", [*program(), "--configs", "configs"]
     for number, path, status in (
-        (signal.SIGUSR1, "lstm/models/harmonic-100/log.csv", EXIT_STOPPED),
-        (signal.SIGKILL, "runs/lstm.json", -signal.SIGKILL),
+        (signal.SIGKILL, "lstm/models/harmonic-100/log.csv", -signal.SIGKILL),
+        (signal.SIGUSR1, "runs/lstm.json", EXIT_STOPPED),
     ):
         process = start_program(words, tmp_path)
         wait_until(lambda file=tiny / path, one=process: file.exists() or one.poll() is not None, path)

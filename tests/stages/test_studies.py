@@ -30,7 +30,7 @@ RUNS = {
 
 
 def make_run(folder, name, dataset, model, strides):
-    lengths = {"test_systems": 2, "test_time": 12.0 if dataset is ATOMS else 40.0}
+    lengths = {"test_systems": 2, "test_time": 12.0 if dataset is ATOMS else 25.0}
     given = {
         "name": name,
         "out": str(folder / name),
@@ -65,7 +65,7 @@ def write_operator(run, system, stride):
             facts |= {"substep": run.model.substep, "stages": 6}
         case "pair_shears":
             weights = {**method, "strength": np.zeros(1)}
-            facts |= {"atoms": atoms, "blocks": stride // 20, "box": 6.0, "cutoff": 2.5, "share": 0.5}
+            facts |= {"atoms": atoms, "blocks": stride // 20, "edge": 6.0, "cutoff": 2.5, "share": 0.5}
     folder = layout.model(run, system, stride)
     atomic.write_npz(folder / "weights.npz", weights)
     atomic.write_json(folder / "model.json", facts)
@@ -150,7 +150,7 @@ def test_windows_are_the_rollouts_own_errors(studies, runs):
             },
         )
         with np.load(item) as arrays:
-            assert study.metrics[f"windows/{name}/{stride}/time"] == arrays["time"][-1] == pytest.approx(40.0)
+            assert study.metrics[f"windows/{name}/{stride}/time"] == arrays["time"][-1] == pytest.approx(25.0, abs=0.3)
             for mode in MODES:
                 error = abs(arrays[f"{mode}_position"][0] - arrays["reference_position"][0])
                 assert study.metrics[f"windows/{name}/{stride}/{mode}"] == error[-1]
@@ -195,6 +195,12 @@ def test_a_walk_in_pieces_is_the_walk_in_one_go(runs, monkeypatch):
     case = failures._spring(runs["lstm"])
     operators = {"lstm": base.operator_of(runs["lstm"], "harmonic", 100)}
     whole = failures._walk(case, operators, 40)
+    for walker in whole.values():
+        # The first window is the reference's, and the first frame after it the operator's, at its own time.
+        error = np.concatenate(walker.error)
+        assert error.shape == (40,)
+        assert error[:4].max() == 0.0
+    assert 0.0 < np.concatenate(whole["lstm/unguarded"].error)[4] < 10.0
     for piece in (1, 3):
         monkeypatch.setattr(failures, "PIECE", piece)
         for name, walker in failures._walk(case, operators, 40).items():

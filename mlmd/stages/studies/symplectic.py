@@ -8,7 +8,7 @@ The four neighbouring starts x₀ ± h, p₀ ± h give a first window each, by v
 tangents. Runs that far apart cannot be followed to t = 1000: a spacing of 1e-6 puts 5e-3 into S_f of the rugged
 potential, one ten times smaller rounding, and a map that is chaotic tears them apart. So tangents are carried on step
 by step, by differences over a new small spacing, and made orthogonal after each step; the area that this takes off them
-is multiplied back (Benettin et al., Meccanica 15, 9 (1980)). This gives S_f to 1e-6.
+is multiplied back (Benettin et al., Meccanica 15, 9 (1980)). This gives S_f to 1e-5.
 
 Operators are run in double precision here, whatever they were trained in: S_f is of the map, and rounding of 1e-7 over
 such a spacing would hide it.
