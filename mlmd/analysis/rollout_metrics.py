@@ -110,6 +110,8 @@ def add_speed(metrics: Metrics, forward: Rollout, total_steps: int, published_ve
     metrics.put(f"operator_us_per_step/{forward.key}", operator * 1e6, "not measured")
     looped = float(forward.arrays["closed_loop_seconds_per_step"])
     metrics.put(f"closed_loop_us_per_step/{forward.key}", looped * 1e6, "not measured")
+    metrics.put(f"net_speedup/{forward.key}", forward.stride * verlet / looped if looped > 0 else None, "not measured")
+    metrics.put(f"operator_share/{forward.key}", operator_share(forward), "no frame was predicted")
     for name, seconds in (("speedup", verlet), ("speedup_published_verlet", published_verlet_seconds)):
         if seconds is None:
             metrics.put(f"{name}/{forward.key}", None, "no time of a Verlet step is published for this system")
@@ -117,6 +119,14 @@ def add_speed(metrics: Metrics, forward: Rollout, total_steps: int, published_ve
         measured = np.isfinite(seconds) and np.isfinite(operator) and min(seconds, operator) > 0
         value = speedup(total_steps, forward.window, forward.stride, seconds, operator) if measured else None
         metrics.put(f"{name}/{forward.key}", value, "the time of a step was not measured")
+
+
+def operator_share(rollout: Rollout) -> float:
+    """The share of the closed loop's frames that the operator made; a guard lets the reference make the others."""
+    if "guard_operator_frames" not in rollout.arrays:
+        return 1.0
+    own, other = (rollout.arrays[f"guard_{name}_frames"].sum() for name in ("operator", "reference"))
+    return float(own / (own + other))
 
 
 def add_means(metrics: Metrics, strides: Sequence[int]) -> None:

@@ -28,7 +28,7 @@ from hpc.preempt import StopFlag
 from mlmd.analysis import campaign as tables
 from mlmd.analysis import plots, study_plots, verdicts
 from mlmd.analysis.campaign import Choice, Operator, Place
-from mlmd.analysis.rollout_metrics import SYSTEMS, Metrics
+from mlmd.analysis.rollout_metrics import Metrics
 from mlmd.config import campaign as config
 from mlmd.config.campaign import Campaign
 from mlmd.stages import campaign as work

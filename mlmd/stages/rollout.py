@@ -12,14 +12,13 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from hpc import arrays, atomic, ledger, provenance
 from hpc.checkpoint import Checkpoints
-from hpc.errors import Preempted, StoreMissing
+from hpc.errors import StoreMissing
 from hpc.preempt import StopFlag
 from mlmd import config
 from mlmd.config import Run
@@ -30,10 +29,9 @@ from mlmd.stages import guarded, layout
 from mlmd.stages.generate import require_dataset
 from mlmd.stages.progress import progress
 from mlmd.stages.reference import Reference, world_of
+from mlmd.stages.saver import CHUNK, Saver
 from mlmd.state import SimulationFailure
 
-# Steps between two looks at the clock and at the stop flag.
-CHUNK = 2000
 # At least so long is a step's time measured over, in seconds.
 TIMED_SECONDS = 0.02
 REPEATS = 3
@@ -113,7 +111,7 @@ def _run_item(run: Run, table: ledger.Ledger, item: int, stop: StopFlag) -> dict
     folder = run.folder / "rollout" / "partial" / layout.rollout_item(run, row).stem
     saver = Saver(Checkpoints(folder, {**table.identity, "item": item}), run.rollout.checkpoint_seconds, stop)
     if run.rollout.guard is not None and row["direction"] == "forward":
-        looped, own = guarded.closed_loop(run, row, operator, world, truth)
+        looped, own = guarded.closed_loop(run, row, operator, world, truth, saver)
     else:
         looped, own = _closed_loop(_stepped(run, operator, world, truth), truth, operator.window, saver)
     predicted = np.stack(
@@ -125,15 +123,6 @@ def _run_item(run: Run, table: ledger.Ledger, item: int, stop: StopFlag) -> dict
     atomic.write_npz(product, {**_observed(row, world, truth, trajectories), **own, **timings})
     saver.checkpoints.remove()
     return {"digest": digest(product)}
-
-
-@dataclass(frozen=True)
-class Saver:
-    """When and where a long closed loop saves its frames."""
-
-    checkpoints: Checkpoints
-    every_seconds: float
-    stop: StopFlag
 
 
 def _stepped(run: Run, operator: Operator, world: worlds.World, truth: Reference) -> Operator | Held:
@@ -155,19 +144,16 @@ def _closed_loop(
     saved = saver.checkpoints.load()
     if saved is not None:
         looped, done, seconds = saved.arrays["looped"], saved.meta["frames"], saved.meta["seconds"]
-    clock = time.monotonic()
     # Pieces end where energies are held, so that they cut nothing apart.
-    piece = CHUNK if isinstance(operator, Held) is False else CHUNK - CHUNK % operator.every or operator.every
+    held = operator.every if isinstance(operator, Held) else 1
+    piece = max(CHUNK - CHUNK % held, held)
     while done < frames:
         ahead = min(piece, frames - done)
         started = time.perf_counter()
         looped[:, done : done + ahead] = operator.advance(looped[:, done - window : done], truth.parameters, ahead)
         seconds, done = seconds + time.perf_counter() - started, done + ahead
-        if saver.stop.requested or time.monotonic() - clock > saver.every_seconds:
-            clock = time.monotonic()
-            saver.checkpoints.save(done, {"looped": looped}, {"frames": done, "seconds": seconds})
-        if saver.stop.requested and done < frames:
-            raise Preempted(f"frame {done} of {frames}")
+        if saver.is_due() and done < frames:
+            saver.save(done, {"looped": looped}, {"frames": done, "seconds": seconds})
     return looped, {"closed_loop_seconds_per_step": np.array(seconds / max(1, (frames - window) * systems))}
 
 

@@ -169,8 +169,8 @@ def test_gradients_flow_through_all_blocks(stages):
 
 
 def test_training_takes_the_error_down():
-    """A few hundred steps of Adam on the double well, on long blocks."""
-    chosen, of = settings(stages=4, substep=240), problem(stride=1000)
+    """A few hundred steps of Adam on the double well, on blocks four times as long as those of the run far out."""
+    chosen, of, short = settings(stages=4, substep=240), problem(stride=1000), settings(stages=4, substep=60)
     random = np.random.default_rng(3)
     x, mass = random.uniform(-3.0, 3.0, 128), random.uniform(1.0, 10.0, 128)
     none = np.full_like(x, np.nan)
@@ -200,10 +200,10 @@ def test_training_takes_the_error_down():
         optimizer.apply(gradient, model.trainable_variables)
         return loss
 
-    untrained = far_out(model, chosen, of)
+    untrained = far_out(model, short, of)
     losses = [float(step()) for _ in range(400)]
     assert losses[-1] < losses[0] / 10
-    assert far_out(model, chosen, of) < 0.8 * untrained
+    assert far_out(model, short, of) < 0.8 * untrained
 
 
 def far_out(model, chosen, of):

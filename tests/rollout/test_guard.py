@@ -10,8 +10,8 @@ from mlmd.physics.integrators.verlet import VelocityVerlet, trajectories
 from mlmd.physics.potentials import LINES, LennardJones
 from mlmd.physics.potentials.one_dimensional import evaluate
 from mlmd.rollout import CompiledOperator, ForwardStepper, WindowState, rollout
-from mlmd.rollout.compiled import weight_shapes
 from mlmd.rollout.guard import Guarded, GuardedState, Limits
+from mlmd.rollout.lstm_operator import weight_shapes
 from mlmd.state import InvalidInput, NonFiniteState, OverlappingAtoms
 from tests.tolerances import ROUNDING
 

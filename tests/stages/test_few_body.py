@@ -10,7 +10,8 @@ from mlmd import config
 from mlmd.stages.reference import Reference
 from tests.programs import mlmd
 
-DATA = "dataset: {family: lj_few_body, atoms: [4], systems: 10, time: 6.0, test_systems: 2, test_time: 20.0, block: 5}\n"
+DATA = "dataset: {family: lj_few_body, atoms: [4], systems: 10, time: 6.0, "
+DATA += "test_systems: 2, test_time: 20.0, block: 5}\n"
 TRAINING = "strides: [100], epochs: 1, steps_per_epoch: 4, batch: 16, learning_rate: 0.01"
 NARROW = "name: narrow\nout: narrow\ndata: data\n" + DATA + "model: {units: 4, residual: false}\n"
 NARROW += f"training: {{{TRAINING}}}\nrollout: {{block: 1, directions: [forward], validation_systems: 1}}\n"
@@ -115,7 +116,10 @@ def test_the_guard_keeps_its_limit_and_says_what_it_did(rolled):
     assert (frames == guarded["closed_loop_energy"].shape[1] - 1).all()
     assert guarded["guard_reference_frames"].sum() > 0
     assert guarded["guard_rejections"].sum() > 0
-    assert guarded["closed_loop_seconds_per_step"] > 0
+    share = metrics(rolled, "guarded")["operator_share/lj4/100"]
+    assert share == guarded["guard_operator_frames"].sum() / frames.sum()
+    assert metrics(rolled, "shears")["operator_share/lj4/100"] == 1.0
+    assert metrics(rolled, "guarded")["net_speedup/lj4/100"] > 0
 
 
 def test_metrics_of_many_atoms(rolled):

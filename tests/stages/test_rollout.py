@@ -108,7 +108,8 @@ def test_tasks_of_an_array_do_all_items_once(work, whole):
 def test_every_test_system_is_there_in_both_directions(whole):
     for system in ("harmonic", "rugged"):
         for direction in ("forward", "backward"):
-            parts = [arrays for name, arrays in items(whole).items() if name.startswith(f"{system}-10-test-{direction}-")]
+            begin = f"{system}-10-test-{direction}-"
+            parts = [arrays for name, arrays in items(whole).items() if name.startswith(begin)]
             assert sorted(row for part in parts for row in part["row"]) == [0, 1, 2]
 
 
