@@ -21,7 +21,9 @@ from mlmd.physics.compiled import compiled
 from mlmd.physics.integrators.splitting import Splitting
 from mlmd.physics.lanes import LANES, filled, load, nearest, store, total, where
 from mlmd.physics.potentials import LennardJones
-from mlmd.physics.potentials.engine import DirectEngine, Engine
+from mlmd.physics.potentials.engine import DirectEngine, Engine, rows
+from mlmd.physics.potentials.lennard_jones import _energy as pair_energies
+from mlmd.physics.potentials.lennard_jones_kernels import parameters as parameters_of
 from mlmd.state import SimulationFailure
 
 # Sums of the coefficients are one by construction; what is left is rounding, of single precision where trained in it.
@@ -136,6 +138,58 @@ def side_by_side(x, force, data):
             store(force[0, i], first, fx)
             store(force[1, i], first, fy)
             store(force[2, i], first, fz)
+
+
+@compiled()
+def rescale(x, v, p, offset, target):
+    """Scales the velocities (3, atoms) to a total energy; not where the potential energy exceeds it, or at rest."""
+    potential, _, _, _ = pair_energies(x, p, offset)
+    kinetic = 0.0
+    for axis in range(3):
+        for i in range(v.shape[1]):
+            kinetic += 0.5 * v[axis, i] * v[axis, i]
+    left = target - potential
+    if left >= 0.0 and kinetic > 0.0:
+        factor = np.sqrt(left / kinetic)
+        for axis in range(3):
+            for i in range(v.shape[1]):
+                v[axis, i] *= factor
+
+
+@compiled()
+def held_alone(x, v, xs, vs, method, limits, data, energy):
+    """Large steps of one system from `x`, `v` (3, n) on, into `xs`, `vs` (steps, 3, n), its energy held.
+
+    method: drifts and kicks times the blocks' length, and how many blocks; limits: the longest sound way of an atom in
+    a stage, and every how many large steps the energy is held; data: of `alone`; energy: the reference's pairs, its
+    offset, and the energy to hold. Returns -1, or the step at which an atom goes farther.
+    """
+    drifts, kicks, blocks = method
+    farthest, every = limits
+    pairs, offset, target = energy
+    force = np.empty_like(x)
+    stages = drifts.shape[0]
+    alone(x, force, data)
+    for step in range(xs.shape[0]):
+        for _ in range(blocks):
+            for stage in range(stages):
+                wild = 0
+                for axis in range(3):
+                    for i in range(x.shape[1]):
+                        v[axis, i] += kicks[stage] * force[axis, i]
+                        way = drifts[stage] * v[axis, i]
+                        wild += 0 if abs(way) <= farthest else 1
+                        x[axis, i] += way
+                if wild > 0:
+                    return step
+                alone(x, force, data)
+            for axis in range(3):
+                for i in range(x.shape[1]):
+                    v[axis, i] += kicks[stages] * force[axis, i]
+        if (step + 1) % every == 0:
+            rescale(x, v, pairs, offset, target)
+        xs[step], vs[step] = x, v
+    return -1
 
 
 @dataclass(frozen=True)
@@ -258,6 +312,45 @@ class PairShears:
                 self._fill(method, windows[:, 0], alike[first : first + LennardJones.group], states)
         return states
 
+    def held(
+        self,
+        windows: np.ndarray,
+        parameters: Mapping[str, np.ndarray],
+        steps: int,
+        every: int,
+        target: np.ndarray,
+        potential: Callable[[float], LennardJones],
+    ) -> np.ndarray:
+        """As `advance`, with the total energy of each system brought back to `target` every so many large steps.
+
+        Velocities of the last of them are rescaled; energies are those of `potential(epsilon)`. See
+        `mlmd.rollout.held.Held`, whose way for any operator this is, without leaving the compiled motion in between.
+        """
+        epsilon, box = self._epsilon(parameters, len(windows)), np.full(3, self.box)
+        states = np.full((len(windows), steps, self.features), np.nan)
+        xs, vs = np.empty((steps, 3, self.atoms)), np.empty((steps, 3, self.atoms))
+        for system in np.flatnonzero(np.isfinite(windows[:, 0]).all(axis=1)):
+            position, velocity = (part.reshape(self.atoms, 3) for part in np.split(windows[system, 0], 2))
+            method, reference = self.method(float(epsilon[system])), potential(float(epsilon[system]))
+            try:
+                engine = method.potential.engine(position, box)
+            except SimulationFailure:
+                continue
+            pairs = parameters_of(reference.epsilon, reference.sigma, reference.cutoff, box)
+            h = method.timestep
+            sound = held_alone(
+                *(rows(position), rows(velocity), xs, vs),
+                (np.array(method.drifts) * h, np.array(method.kicks) * h, self.blocks),
+                (engine.farthest, every),
+                engine.data,
+                (pairs, reference.offset, float(target[system])),
+            )
+            made = steps if sound < 0 else sound
+            for part, frames in enumerate((xs, vs)):
+                half = slice(part * 3 * self.atoms, (part + 1) * 3 * self.atoms)
+                states[system, :made, half] = frames[:made].swapaxes(1, 2).reshape(made, 3 * self.atoms)
+        return states
+
     def _fill(self, method: Blocks, starts: np.ndarray, systems: np.ndarray, states: np.ndarray) -> None:
         """Fills the states of some systems; one that fails drops out, and the others are made once more."""
         steps, only = states.shape[1], len(starts) == 1
@@ -289,10 +382,9 @@ class PairShears:
         values = np.array(parameters["epsilon"], np.float64)
         if values.shape != (systems,):
             raise ValueError(f"epsilon has shape {values.shape}, not {(systems,)}")
-        if not ((values > 0) & (values < np.inf)).all():
-            raise ValueError(
-                f"epsilon of system {np.flatnonzero(~((values > 0) & (values < np.inf)))[0]} is not a positive number"
-            )
+        bad = np.flatnonzero(~((values > 0) & (values < np.inf)))
+        if len(bad):
+            raise ValueError(f"epsilon of system {bad[0]} is not a positive number")
         return values
 
 
@@ -301,15 +393,6 @@ def from_files(description: Mapping[str, object], weights: Mapping[str, np.ndarr
     for name in WEIGHTS:
         if name not in weights:
             raise ValueError(f"weight {name!r} is missing")
-    return PairShears(
-        system=str(description["system"]),
-        stride=description["stride"],
-        timestep=float(description["timestep"]),
-        dtype=str(description["dtype"]),
-        atoms=description["atoms"],
-        blocks=description["blocks"],
-        box=float(description["edge"]),
-        cutoff=float(description["cutoff"]),
-        share=float(description["share"]),
-        **{name: weights[name] for name in WEIGHTS},
-    )
+    names = ("system", "stride", "timestep", "dtype", *(FACTS.keys() - {"edge"}))
+    facts = {name: description[name] for name in names} | {"box": float(description["edge"])}
+    return PairShears(**facts, **{name: weights[name] for name in WEIGHTS})

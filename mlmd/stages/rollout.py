@@ -130,7 +130,7 @@ def _stepped(run: Run, operator: Operator, world: worlds.World, truth: Reference
     if run.rollout.hold_energy == 0:
         return operator
     initial = world.energy(truth.states[:, :1], truth.parameters)[:, 0]
-    return Held(operator, world.energy, world.kinetic, initial, run.rollout.hold_energy)
+    return Held(operator, world, initial, run.rollout.hold_energy)
 
 
 def _closed_loop(

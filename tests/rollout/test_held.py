@@ -5,6 +5,7 @@ import numpy as np
 from mlmd.physics.potentials import LennardJones
 from mlmd.rollout.held import Held
 from mlmd.rollout.worlds import AtomsWorld, LineWorld
+from tests.helpers import operator_example
 from tests.tolerances import ROUNDING
 
 SPRING = {"mass": np.array([2.0, 3.0]), "stiffness": np.array([1.5, 4.0])}
@@ -31,7 +32,7 @@ def held(every):
     # Fast, and not yet at a turning point after eight steps.
     start = np.array([[[0.1, 2.5]], [[-0.1, -1.0]]])
     target = world.energy(start, SPRING)[:, 0]
-    return Held(Gaining(), world.energy, world.kinetic, target, every), world, start, target
+    return Held(Gaining(), world, target, every), world, start, target
 
 
 def test_the_energy_is_held_at_every_step_that_is_asked_for():
@@ -76,6 +77,34 @@ def test_total_momentum_stays_zero():
             return windows
 
     target = world.energy(state, given)[:, 0] + 1.0
-    frames = Held(Still(), world.energy, world.kinetic, target, 1).advance(state, given, 1)
+    frames = Held(Still(), world, target, 1).advance(state, given, 1)
     np.testing.assert_allclose(world.energy(frames, given)[:, 0], target, rtol=10 * ROUNDING)
     assert np.abs(world.split(frames)[1].sum(axis=-2)).max() < 100 * ROUNDING
+
+
+def test_the_compiled_way_of_the_pair_shears_is_the_general_one():
+    """Over a short time, in which rounding has not grown."""
+    operator, windows, parameters = operator_example("pair_shears")
+    world = AtomsWorld(lambda epsilon: LennardJones(epsilon, cutoff=2.5, shift="constant"), np.full(3, 6.0), 0.001)
+    target = world.energy(windows, parameters)[:, 0] + 0.1
+
+    class Plain:
+        window, features, dtype, advance = 1, operator.features, operator.dtype, operator.advance
+
+    expected = Held(Plain(), world, target, 2).advance(windows, parameters, 5)
+    found = Held(operator, world, target, 2).advance(windows, parameters, 5)
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
+    energy = world.energy(found, parameters)
+    np.testing.assert_allclose(energy[:, 1::2], np.tile(target[:, None], 2), rtol=1e-10)
+    assert np.abs(energy[:, 0] - target).min() > 1e-2
+
+
+def test_a_system_that_blows_up_is_lost_alone():
+    operator, windows, parameters = operator_example("pair_shears")
+    world = AtomsWorld(lambda epsilon: LennardJones(epsilon, cutoff=2.5), np.full(3, 6.0), 0.001)
+    given = windows.copy()
+    given[2, 0, 9:] *= 1e4
+    target = world.energy(given, parameters)[:, 0]
+    found = Held(operator, world, target, 2).advance(given, parameters, 40)
+    assert np.isnan(found[2, -1]).all()
+    assert np.isfinite(found[[0, 1, 3, 4]]).all()

@@ -164,7 +164,7 @@ class Arena:
         if every == 0:
             return operator
         target = self.world.energy(states[:, -1:], parameters)[:, 0]
-        return Held(operator, self.world.energy, self.world.kinetic, target, every)
+        return Held(operator, self.world, target, every)
 
     def _seconds(self, operator: Operator, every: int, sound: int) -> float | None:
         """Time of one system alone; None where it has not one sound step to be timed over."""
