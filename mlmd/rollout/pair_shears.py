@@ -20,9 +20,8 @@ import numpy as np
 from mlmd.physics.compiled import compiled
 from mlmd.physics.integrators.splitting import Splitting
 from mlmd.physics.lanes import LANES, filled, load, nearest, store, total, where
-from mlmd.physics.potentials import LennardJones
 from mlmd.physics.potentials.engine import DirectEngine, Engine, rows
-from mlmd.physics.potentials.lennard_jones import _energy as pair_energies
+from mlmd.physics.potentials.lennard_jones import LennardJones, energy_and_nearest
 from mlmd.physics.potentials.lennard_jones_kernels import parameters as parameters_of
 from mlmd.state import SimulationFailure
 
@@ -143,7 +142,7 @@ def side_by_side(x, force, data):
 @compiled()
 def rescale(x, v, p, offset, target):
     """Scales the velocities (3, atoms) to a total energy; not where the potential energy exceeds it, or at rest."""
-    potential, _, _, _ = pair_energies(x, p, offset)
+    potential, _, _, _ = energy_and_nearest(x, p, offset)
     kinetic = 0.0
     for axis in range(3):
         for i in range(v.shape[1]):

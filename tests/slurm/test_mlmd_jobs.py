@@ -112,6 +112,17 @@ def test_training_interrupted_by_a_signal_ends_in_the_same_weights(slurm: Cluste
 
 
 @pytest.mark.slurm
+def test_a_grid_of_hyperparameters_is_searched_by_a_job_array(slurm: Cluster, checkout: Path):
+    """Four tasks with a point each; whichever ends last writes the comparison and the best run."""
+    grid = write_run(checkout, "grid", SMALL + "search: {{units: [4, 8], batch: [16, 32]}}\n", epochs=2)
+    mlmd(checkout, "generate", str(grid))
+    assert finish(checkout, "slurm", sbatch(checkout, "search_array.slurm", grid)) == "completed", logs(checkout)
+    searched = json.loads((checkout / "runs/grid/search/search.json").read_text())
+    assert len(searched["points"]) == 4, searched
+    assert (checkout / "runs/grid/search/best.yaml").exists()
+
+
+@pytest.mark.slurm
 def test_a_node_lost_during_generate_costs_nothing_but_its_unfinished_items(
     request: pytest.FixtureRequest, slurm: Cluster, checkout: Path
 ):

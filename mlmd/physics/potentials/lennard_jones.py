@@ -197,11 +197,11 @@ def _energies(position, p, offset, energies, nearest):
         for axis in range(dim):
             for i in range(atoms):
                 x[axis, i] = position[system, i, axis]
-        energies[system], nearest[system, 0], nearest[system, 1], nearest[system, 2] = _energy(x, p, offset)
+        energies[system], nearest[system, 0], nearest[system, 1], nearest[system, 2] = energy_and_nearest(x, p, offset)
 
 
 @compiled()
-def _energy(x, p, offset):
+def energy_and_nearest(x, p, offset):
     """Energy of all pairs, distance of the nearest one, and that pair."""
     total, nearest = 0.0, np.array([np.inf, 0, 0])
     for i in range(x.shape[1]):
