@@ -81,3 +81,13 @@ def test_the_smallest_distance_is_that_of_the_nearest_image():
     state = np.zeros(12)
     state[:6] = [-2.9, 0, 0, 2.9, 0, 0]
     np.testing.assert_allclose(world.smallest_distance(state[None]), [0.2])
+
+
+def test_errors_are_taken_at_the_nearest_image():
+    config, world, states, parameters, _ = atoms()
+    spacing = config.dataset.timestep * config.dataset.stride
+    around = states.copy()
+    around[..., :48] += 6.0
+    assert world.observed(around, states, parameters, spacing)["position_error"].max() < 1e-12
+    around[..., 0] += 1.6
+    np.testing.assert_allclose(world.observed(around, states, parameters, spacing)["position_error"], 0.1)
