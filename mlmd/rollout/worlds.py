@@ -140,8 +140,8 @@ class AtomsWorld:
         """Errors and energies (systems, frames), kinetic energy per degree of freedom, pair counts, autocorrelations.
 
         `position_error`, `velocity_error` are the mean over atoms of |r − r_V|, at the nearest image, and |v − v_V|, as
-        paths that have parted for good say nothing more by how often they have gone around the box. `pairs` (systems, bins)
-        counts pairs by distance and `counted` (systems,) the frames; `autocorrelation` (systems, lags).
+        paths that have parted for good say nothing more by how often they have gone around the box. `pairs`
+        (systems, bins) counts pairs by distance and `counted` (systems,) the frames; `autocorrelation` (systems, lags).
         """
         position, velocity = self.split(states)
         true_position, true_velocity = self.split(reference)
