@@ -276,7 +276,11 @@ def _place(metric: str) -> Place | None:
 
 def _means(merged: Metrics) -> list[Place]:
     """mean_1d and its strides."""
-    strides = {int(key.rpartition("/")[2]) for key in merged.values if f"/{tables.MEAN}/" in key}
+    strides = {
+        int(key.partition(f"/{tables.MEAN}/")[2].partition("/")[0])
+        for key in merged.values
+        if f"/{tables.MEAN}/" in key
+    }
     return [(tables.MEAN, stride) for stride in sorted(strides)]
 
 
