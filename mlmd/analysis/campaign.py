@@ -13,7 +13,7 @@ or stands there to be compared with, is none.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mlmd.analysis.compare import speedup
 from mlmd.analysis.rollout_metrics import SYSTEMS, Metrics
@@ -127,6 +127,13 @@ def of_best(operators: Sequence[Operator], choices: Mapping[Place, Choice]) -> O
             metrics.put(name, best.metrics[name], best.reasons.get(name, ""))
     _add_means(metrics, sorted({stride for _, stride in choices}))
     return Operator(BEST, False, metrics.values, metrics.reasons, windows)
+
+
+def with_means(operator: Operator) -> Operator:
+    """The operator with means over the four one-dimensional systems, which runs of one system each do not have."""
+    metrics = Metrics(dict(operator.metrics), dict(operator.reasons))
+    _add_means(metrics, sorted({stride for _, stride in operator.windows}))
+    return replace(operator, metrics=metrics.values, reasons=metrics.reasons)
 
 
 def _add_means(metrics: Metrics, strides: Sequence[int]) -> None:

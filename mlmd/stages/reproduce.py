@@ -143,7 +143,7 @@ def operators_of(campaign: Campaign, gathered: Mapping[str, dict], total_steps: 
             {**known.reasons, **product["reasons"], **lacking},
             {**known.windows, **windows},
         )
-    return list(found.values())
+    return [tables.with_means(operator) for operator in found.values()]
 
 
 def judge(

@@ -259,8 +259,7 @@ def test_held_energy_stays(runs):
     np.testing.assert_allclose(seldom.energy[:, 10::10], initial + np.zeros_like(seldom.energy[:, 10::10]), rtol=1e-12)
     assert abs(seldom.energy - initial).max() > 1e-6
     assert abs(free.energy[:, 10::10] - initial).max() > 1e-6
-    assert free.seconds < often.seconds
-    assert free.one_step == seldom.one_step
+    assert free.one_step == pytest.approx(seldom.one_step)
 
 
 def test_one_step_of_an_operator_is_from_true_states(runs):

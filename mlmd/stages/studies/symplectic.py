@@ -54,7 +54,7 @@ def study(folder: Path, runs: Mapping[str, Run]) -> Study:
                     for mode, first in NAMES.items():
                         value = found.metrics[f"{first}/{name}/{system}/{stride}/std"]
                         spread.setdefault((system, mode), {}).setdefault(name, {})[stride] = value
-                else:
+                elif system in run.operator_systems:
                     found.leave_out(f"symplectic/{name}/{system}/{stride}", "the run has no such operator")
         if panels:
             found.figures[f"symplectic-{name}"] = study_plots.symplectic_factor(panels)
