@@ -22,7 +22,7 @@ from mlmd.config import ConfigError
 from mlmd.config import campaign as config
 from mlmd.stages import campaign as work
 from mlmd.stages import generate, reproduce
-from tests.programs import kill_group, run, start_program, wait_until
+from tests.programs import CHECKOUT, kill_group, run, start_program, wait_until
 
 PLACE = ("harmonic", 100)
 
@@ -409,3 +409,19 @@ def test_jobs_make_a_shared_dataset_once_and_the_page_at_the_end(tmp_path, monke
     assert "lstm_published" in told[5]
     assert "after <lstm-generate>" in told[5]
     assert not (tmp_path / "tiny").exists()
+
+
+@pytest.mark.parametrize("size", ["small", "published"])
+def test_the_papers_campaign_has_a_candidate_everywhere(size):
+    """Every system and timestep of the paper, and of each one operator at least that can be chosen as best."""
+    campaign = config.load(CHECKOUT / "jobs" / "configs" / "rnn_operators" / size)
+    places = {
+        (system, stride)
+        for name, member in campaign.members.items()
+        if member.candidate
+        for system in campaign.runs[name].operator_systems
+        for stride in campaign.runs[name].training.strides
+    }
+    systems = ("harmonic", "double_well", "lennard_jones", "rugged", "lj3", "lj8", "lj16")
+    assert places == {(system, stride) for system in systems for stride in (100, 400, 1000, 4000)}
+    assert "lstm_published" in {member.name for member in campaign.members.values()}
