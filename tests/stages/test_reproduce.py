@@ -423,5 +423,5 @@ def test_the_papers_campaign_has_a_candidate_everywhere(size):
         for stride in campaign.runs[name].training.strides
     }
     systems = ("harmonic", "double_well", "lennard_jones", "rugged", "lj3", "lj8", "lj16")
-    assert places == {(system, stride) for system in systems for stride in (100, 400, 1000, 4000)}
+    assert places >= {(system, stride) for system in systems for stride in (100, 400, 1000, 4000)}
     assert "lstm_published" in {member.name for member in campaign.members.values()}
