@@ -97,5 +97,7 @@ def test_operators_of_sixteen_atoms(kind, stride, systems):
     windows, parameters = np.repeat(state[:, None], operator.window, axis=1), {"epsilon": np.full(systems, EPSILON)}
     steps = 400 if stride == 100 else 20
     ours = seconds(lambda: operator.advance(windows, parameters, steps)) / (steps * systems)
-    theirs = seconds(lambda: verlet.run(position, velocity, BOX, 20_000)) / (20_000 * systems)
+    # One system alone has a kernel of its own.
+    start = (position[0], velocity[0]) if systems == 1 else (position, velocity)
+    theirs = seconds(lambda: verlet.run(*start, BOX, 20_000)) / (20_000 * systems)
     tell(f"{kind}, 16 atoms", stride, systems, ours, theirs)
