@@ -15,7 +15,6 @@ or stands there to be compared with, is none.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from mlmd.analysis.compare import speedup
 from mlmd.analysis.rollout_metrics import SYSTEMS, Metrics
 
 BEST = "best"
@@ -92,22 +91,6 @@ def _choose(operators: Sequence[Operator], system: str, stride: int) -> Choice:
 
 
 _NOT_VALIDATED = "rollout.validation_systems is 0"
-
-
-def with_published_verlet(
-    operator: Operator, verlet_seconds: Mapping[str, float | None], total_steps: int
-) -> dict[str, float | None]:
-    """`speedup_published_verlet/<system>/<stride>` by equation 5, over the published time of each system's Verlet step.
-
-    None for a system whose time is not published.
-    """
-    found = {}
-    for (system, stride), window in operator.windows.items():
-        step, published = operator.metrics.get(f"operator_us_per_step/{system}/{stride}"), verlet_seconds.get(system)
-        known = step is not None and step > 0 and published is not None
-        value = speedup(total_steps, window, stride, published, step * 1e-6) if known else None
-        found[f"speedup_published_verlet/{system}/{stride}"] = value
-    return found
 
 
 def of_best(operators: Sequence[Operator], choices: Mapping[Place, Choice]) -> Operator:

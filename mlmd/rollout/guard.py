@@ -16,6 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
+from mlmd.analysis.conservation import project_energy
 from mlmd.rollout.closed_loop import Stepper, WindowState
 from mlmd.state import InvalidInput, NonFiniteState, SimulationFailure
 
@@ -329,10 +330,8 @@ class Guarded:
         half = frame.size // 2
         at_rest = np.concatenate([frame[:half], np.zeros(half)])
         total, potential = _rows(self.energy, np.stack([frame, at_rest]))
-        kinetic, wanted = total - potential, self.initial_energy - potential
-        if not (kinetic > 0 and wanted > 0):
-            return frame
-        return np.concatenate([frame[:half], np.sqrt(wanted / kinetic) * frame[half:]])
+        velocity, _ = project_energy(frame[half:], total - potential, potential, self.initial_energy)
+        return np.concatenate([frame[:half], velocity])
 
 
 def _hand_out(state: GuardedState, steps: int) -> tuple[GuardedState, np.ndarray]:

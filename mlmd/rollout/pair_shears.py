@@ -23,6 +23,7 @@ from mlmd.physics.lanes import LANES, filled, load, nearest, store, total, where
 from mlmd.physics.potentials.engine import DirectEngine, Engine, rows
 from mlmd.physics.potentials.lennard_jones import LennardJones, energy_and_nearest
 from mlmd.physics.potentials.lennard_jones_kernels import parameters as parameters_of
+from mlmd.rollout.coefficients import mirrored
 from mlmd.state import SimulationFailure
 
 # Sums of the coefficients are one by construction; what is left is rounding, of single precision where trained in it.
@@ -260,17 +261,8 @@ class PairShears:
             raise ValueError("the cutoff is at most half the box, and the share from 0 to below 1")
         stages = np.size(self.drifts)
         for name, length in zip(WEIGHTS, (stages, stages + 1, 1), strict=True):
-            array = np.array(getattr(self, name), np.float64)
-            if array.shape != (length,) or stages < 1:
-                raise ValueError(f"{name} has shape {array.shape}, not {(max(length, 1),)}")
-            if not np.isfinite(array).all():
-                raise ValueError(f"{name} is not finite")
-            if not np.array_equal(array, array[::-1]):
-                raise ValueError(f"{name} reads differently from its two ends, so the map cannot be reversed in time")
-            if name != "strength" and abs(array.sum() - 1.0) > SUM_TOLERANCE[self.dtype]:
-                raise ValueError(f"{name} sums to {array.sum()}, not to 1")
-            array.flags.writeable = False
-            object.__setattr__(self, name, array)
+            tolerance = None if name == "strength" else SUM_TOLERANCE[self.dtype]
+            object.__setattr__(self, name, mirrored(name, getattr(self, name), length, tolerance))
 
     @property
     def features(self) -> int:

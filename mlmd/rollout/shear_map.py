@@ -21,6 +21,7 @@ import numpy as np
 from mlmd.physics.compiled import compiled
 from mlmd.physics.potentials import LINES
 from mlmd.physics.potentials.one_dimensional import ExternalPotential
+from mlmd.rollout.coefficients import mirrored
 
 # Systems that go through the loop side by side: a few vector registers of them hide each other's latency.
 LANES = 32
@@ -60,17 +61,8 @@ class ShearMap:
             raise ValueError("a shear map takes one state (x, v) in float64")
         stages = np.size(self.drifts)
         for name, length in zip(WEIGHTS, (stages, stages + 1, stages + 1), strict=True):
-            array = np.array(getattr(self, name), np.float64)
-            if array.shape != (length,) or stages < 1:
-                raise ValueError(f"{name} has shape {array.shape}, not {(max(length, 1),)}")
-            if not np.isfinite(array).all():
-                raise ValueError(f"{name} is not finite")
-            if not np.array_equal(array, array[::-1]):
-                raise ValueError(f"{name} reads differently from its two ends, so the map cannot be reversed in time")
-            if name != "gradients" and abs(array.sum() - 1.0) > SUM_TOLERANCE:
-                raise ValueError(f"{name} sums to {array.sum()}, not to 1")
-            array.flags.writeable = False
-            object.__setattr__(self, name, array)
+            tolerance = None if name == "gradients" else SUM_TOLERANCE
+            object.__setattr__(self, name, mirrored(name, getattr(self, name), length, tolerance))
 
     def blocks(self, mass: np.ndarray, stiffness: np.ndarray) -> np.ndarray:
         """Blocks (systems,) that one large step of each system is made of."""

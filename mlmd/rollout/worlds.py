@@ -11,6 +11,7 @@ import numpy as np
 
 from mlmd.analysis import chaos, dynamics, structure
 from mlmd.analysis.compare import particle_error
+from mlmd.physics import box as boxes
 from mlmd.physics.integrators import VelocityVerlet
 from mlmd.physics.integrators.verlet import trajectories
 from mlmd.physics.potentials import LINES, LennardJones
@@ -108,7 +109,7 @@ class AtomsWorld:
 
     def kinetic(self, states: np.ndarray, parameters: Parameters) -> np.ndarray:
         """See World."""
-        return 0.5 * np.square(self.split(states)[1]).sum(axis=(-1, -2))
+        return dynamics.kinetic_energy(self.split(states)[1])
 
     def smallest_distance(self, states: np.ndarray) -> np.ndarray:
         """Distances (frames,) of the nearest pair of each of `states` (frames, features), nearest images."""
@@ -166,7 +167,7 @@ class AtomsWorld:
 
     def _nearest(self, apart: np.ndarray) -> np.ndarray:
         """Differences (..., 3) at their nearest image."""
-        return apart - self.box * np.round(apart / self.box)
+        return boxes.nearest_image(apart, self.box)
 
     def _kinetic(self, states: np.ndarray) -> float:
         if not len(states):

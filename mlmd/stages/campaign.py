@@ -82,11 +82,10 @@ def gather(campaign: Campaign, name: str, accept: Collection[str]) -> dict:
         found[part] = {}
     exponents: dict[str, float] = {}
     for system, stride in layout.operators(run):
-        key, model = f"{system}/{stride}", json.loads((layout.model(run, system, stride) / "model.json").read_text())
-        sizes = {"window": model.get("window", 1), "features": model["features"], "units": model.get("units")}
+        key = f"{system}/{stride}"
         data = OperatorData(run, system, stride, SingleProcess(), run.seed)
         told = check.findings(run, data.problem(), data)
-        found["networks"][key] = sizes
+        found["networks"][key] = dataclasses.asdict(report.network(run, system, stride))
         found["findings"][key] = [dataclasses.asdict(finding) for finding in told]
         found["limits"][key] = _limits(run, system, stride, exponents) | {
             "rank": next((f.told for f in told if (f.name, f.level) == ("rank", "refuse")), None)
@@ -183,29 +182,21 @@ def submit_all(campaign: Campaign, folder: Path, scheduler_name: str | None, dry
     scheduler = schedulers.choose(scheduler_name, submit.ROOT)
     here, makers, told, last = Path.cwd(), {}, [], []
     for name, run in campaign.runs.items():
-        # Jobs run in the checkout, wherever this was typed.
-        places = {"out": str(run.folder.resolve()), "data": str(layout.data(run).resolve())}
-        settled, jobs = run.model_copy(update=places), {}
-        file = settled.folder / "submitted.yaml"
+        settled, jobs = submit.settled(run), {}
+        data = layout.data(settled)
         if not dry_run:
-            atomic.write_text(file, config.dump(settled))
+            atomic.write_text(submit.resolved(settled), config.dump(settled))
         after: tuple[str, ...] = ()
         for stage in run.dataset.stages:
-            if stage == "generate" and places["data"] in makers:
-                after = (makers[places["data"]],)
+            if stage == "generate" and data in makers:
+                after = (makers[data],)
                 continue
-            spec = JobSpec(
-                name=f"{run.name}-{stage}",
-                script=submit.ROOT / "jobs" / submit.SCRIPTS[stage],
-                environment={"RUN": str(file)},
-                array=run.rollout.tasks if stage == "rollout" else None,
-                after=after,
-            )
+            spec = submit.spec_of(settled, stage, after)
             jobs[stage] = f"<{name}-{stage}>" if dry_run else scheduler.submit(spec)
             told.append(f"{name:24}{stage:10}{jobs[stage]}{' after ' + ' '.join(after) if after else ''}")
             after = (jobs[stage],)
             if stage == "generate":
-                makers[places["data"]] = jobs[stage]
+                makers[data] = jobs[stage]
             if not dry_run:
                 atomic.write_json(layout.jobs(run), {"scheduler": scheduler.name, "time": time.time(), "jobs": jobs})
         last += after

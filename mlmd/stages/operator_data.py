@@ -26,6 +26,8 @@ class OperatorData:
 
     def __init__(self, run: Run, system: str, stride: int, ranks: Ranks, seed: int):
         self._path = layout.store(run)
+        # An operator that repeats what is learned at a smaller stride sees the windows of that one.
+        stride = run.model.learned_at(stride)
         self._run, self._system, self._stride, self._ranks, self._seed = run, system, stride, ranks, seed
         self._family = datasets.load(run.dataset.family)
         self._sweep = f"{self._family.place(system)}/sweep"

@@ -50,7 +50,7 @@ def report(run: Run) -> dict[str, float | None]:
         metrics.reasons,
         run.operator_systems,
         run.training.strides,
-        {f"{system}/{stride}": _network(run, system, stride) for system, stride in layout.operators(run)},
+        {f"{system}/{stride}": network(run, system, stride) for system, stride in layout.operators(run)},
         run.dataset.timestep,
     )
     paper = verdicts.published()["paper"]
@@ -81,7 +81,7 @@ def load_rollouts(run: Run) -> Rollouts:
         direction = row["direction"] if row["part"] == "test" else "validation"
         parts.setdefault((row["system"], row["stride"], direction), []).append(arrays)
     return {
-        (system, stride, direction): Rollout(system, stride, _network(run, system, stride).window, _join(items))
+        (system, stride, direction): Rollout(system, stride, network(run, system, stride).window, _join(items))
         for (system, stride, direction), items in parts.items()
     }
 
@@ -147,7 +147,8 @@ def _join(items: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return joined
 
 
-def _network(run: Run, system: str, stride: int) -> verdicts.Network:
+def network(run: Run, system: str, stride: int) -> verdicts.Network:
+    """The sizes of a trained operator. Raises StoreMissing where it is not trained."""
     path = layout.model(run, system, stride) / "model.json"
     if not path.exists():
         raise StoreMissing(path, f"mlmd train {run.folder / 'run.yaml'}")

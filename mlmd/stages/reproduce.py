@@ -102,8 +102,7 @@ def write(
 ) -> None:
     """Merges what the runs and studies have, and writes the campaign's files."""
     paper = verdicts.published()
-    total_steps = round(paper["speedup_time"] / next(iter(campaign.runs.values())).dataset.timestep)
-    operators = operators_of(campaign, gathered, total_steps, paper)
+    operators = operators_of(campaign, gathered)
     choices = tables.choose(operators)
     best = tables.of_best(operators, choices)
     merged = tables.merge(operators, best)
@@ -123,24 +122,18 @@ def write(
     atomic.write_text(campaign.out / "report.html", page)
 
 
-def operators_of(campaign: Campaign, gathered: Mapping[str, dict], total_steps: int, paper: Mapping) -> list[Operator]:
+def operators_of(campaign: Campaign, gathered: Mapping[str, dict]) -> list[Operator]:
     """The operators of all gathered runs, in the campaign's order; several runs of one operator are put together."""
-    published = verdicts.verlet_seconds(paper)
     found: dict[str, Operator] = {}
     for name, product in gathered.items():
         member = campaign.members[name]
         windows = {(s, int(d)): network["window"] for (s, d), network in _by_place(product["networks"])}
-        own = Operator(member.name, member.candidate, product["metrics"], product["reasons"], windows)
-        # A run takes the harmonic system's time for all: that of other systems is published or is not.
-        speedups = tables.with_published_verlet(own, published, total_steps)
-        told = "the published time of a Verlet step is not given for this system"
-        lacking = {key: told for key in speedups if key.split("/")[1] not in published}
         known = found.get(member.name, Operator(member.name, member.candidate, {}, {}, {}))
         found[member.name] = Operator(
             member.name,
             member.candidate,
-            {**known.metrics, **product["metrics"], **speedups},
-            {**known.reasons, **product["reasons"], **lacking},
+            {**known.metrics, **product["metrics"]},
+            {**known.reasons, **product["reasons"]},
             {**known.windows, **windows},
         )
     return [tables.with_means(operator) for operator in found.values()]

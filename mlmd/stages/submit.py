@@ -28,23 +28,27 @@ def submit(run: Run, scheduler_name: str | None, dry_run: bool) -> str:
     scheduler = schedulers.choose(scheduler_name, ROOT)
     if dry_run:
         # The ids that the jobs would wait for are not known before they are submitted.
-        shown = [f"# {stage}\n{scheduler.script(_spec(run, stage, ()))}" for stage in run.dataset.stages]
+        shown = [f"# {stage}\n{scheduler.script(spec_of(run, stage, ()))}" for stage in run.dataset.stages]
         return "\n\n".join([_cost(run, scheduler), *shown])
-    # Jobs run in the checkout, wherever this was typed.
-    shared = None if run.data is None else str(layout.data(run).resolve())
-    settled = run.model_copy(update={"out": str(run.folder.resolve()), "data": shared})
-    atomic.write_text(_resolved(run), config.dump(settled))
+    atomic.write_text(resolved(run), config.dump(settled(run)))
     jobs: dict[str, str] = {}
     for stage in run.dataset.stages:
         after = tuple(jobs.values())[-1:]
-        jobs[stage] = scheduler.submit(_spec(run, stage, after))
+        jobs[stage] = scheduler.submit(spec_of(run, stage, after))
         # Written after each one: when the next is refused, `mlmd status` still knows of these.
         atomic.write_json(layout.jobs(run), {"scheduler": scheduler.name, "time": time.time(), "jobs": jobs})
     listed = "\n".join(f"{stage:10}{job}" for stage, job in jobs.items())
-    return f"{_cost(run, scheduler)}\n{listed}\nFollow them: mlmd status {_resolved(run)}"
+    return f"{_cost(run, scheduler)}\n{listed}\nFollow them: mlmd status {resolved(run)}"
 
 
-def _resolved(run: Run) -> Path:
+def settled(run: Run) -> Run:
+    """The run with absolute folders: jobs run in the checkout, wherever this was typed."""
+    shared = None if run.data is None else str(layout.data(run).resolve())
+    return run.model_copy(update={"out": str(run.folder.resolve()), "data": shared})
+
+
+def resolved(run: Run) -> Path:
+    """The run file that the jobs read."""
     return run.folder / "submitted.yaml"
 
 
@@ -56,11 +60,12 @@ def _cost(run: Run, scheduler: Scheduler) -> str:
     return f"{run.name}: {systems} systems, {operators} operators, {tasks} rollout tasks, {by}"
 
 
-def _spec(run: Run, stage: str, after: tuple[str, ...]) -> JobSpec:
+def spec_of(run: Run, stage: str, after: tuple[str, ...]) -> JobSpec:
+    """The job of one stage."""
     return JobSpec(
         name=f"{run.name}-{stage}",
         script=ROOT / "jobs" / SCRIPTS[stage],
-        environment={"RUN": str(_resolved(run).resolve())},
+        environment={"RUN": str(resolved(run).resolve())},
         array=run.rollout.tasks if stage == "rollout" else None,
         after=after,
     )

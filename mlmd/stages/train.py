@@ -78,7 +78,7 @@ def check_only(run: Run, command: str) -> str:
     alone = ranks.SingleProcess()
     told = []
     for system, stride in layout.operators(run):
-        data = OperatorData(run, system, run.model.learned_at(stride), alone, _seed(run, system, stride))
+        data = OperatorData(run, system, stride, alone, _seed(run, system, stride))
         told.append(f"{system} at {stride} timesteps\n{lint.render(check.findings(run, data.problem(), data))}")
     return "\n\n".join(told)
 
@@ -107,7 +107,7 @@ def _is_finished(run: Run, system: str, stride: int, lock: dict, accept: Collect
 
 def _check(run: Run, system: str, stride: int, workers: ranks.Ranks) -> None:
     """Looks at model and data before any epoch; what the first rank finds holds for all."""
-    data = OperatorData(run, system, run.model.learned_at(stride), workers, _seed(run, system, stride))
+    data = OperatorData(run, system, stride, workers, _seed(run, system, stride))
     problem, refusal = data.problem(), None
     if workers.first:
         try:
@@ -132,7 +132,7 @@ def _train_operator(
     started = time.time()
     folder = layout.model(run, system, stride)
     seed = _seed(run, system, stride)
-    data = OperatorData(run, system, run.model.learned_at(stride), workers, seed)
+    data = OperatorData(run, system, stride, workers, seed)
     settings, family, problem = run.model, models.load(run.model.name), data.problem()
     plan = _plan(run, data, seed)
     model = family.build(settings, problem, seed)

@@ -16,7 +16,7 @@ from mlmd.analysis import campaign as tables
 from mlmd.analysis import verdicts
 from mlmd.analysis.campaign import Operator
 from mlmd.analysis.compare import speedup
-from mlmd.analysis.rollout_metrics import SYSTEMS
+from mlmd.analysis.rollout_metrics import SYSTEMS, Metrics, Rollout, add_speed
 from mlmd.analysis.verdicts import Limits, Network
 from mlmd.config import ConfigError
 from mlmd.config import campaign as config
@@ -119,10 +119,17 @@ def test_the_mean_of_the_best_takes_each_system_from_its_own_best():
 
 
 def test_the_published_verlet_is_that_of_the_system():
-    one = operator("a", 1.0, system="lj16", operator_us_per_step=10.0)
-    found = tables.with_published_verlet(one, {"lj16": 0.04392}, 10**9)
-    assert found == pytest.approx({"speedup_published_verlet/lj16/100": speedup(10**9, 5, 100, 0.04392, 1e-5)})
-    assert tables.with_published_verlet(one, {}, 10**9) == {"speedup_published_verlet/lj16/100": None}
+    clocks = {"verlet_seconds_per_step": 2e-7, "operator_seconds_per_step": 1e-5, "closed_loop_seconds_per_step": 1e-5}
+    name = "speedup_published_verlet/lj16/100"
+    published = verdicts.verlet_seconds(verdicts.published())
+    assert published["lj16"] == 0.04392
+    for seconds, expected in (
+        (published["lj16"], pytest.approx(speedup(10**9, 5, 100, 0.04392, 1e-5))),
+        (published.get("lj8"), None),
+    ):
+        found = Metrics()
+        add_speed(found, Rollout("lj16", 100, 5, clocks), 10**9, seconds)
+        assert found.values[name] == expected
 
 
 # What cannot be reached

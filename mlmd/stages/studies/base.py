@@ -8,7 +8,7 @@ import numpy as np
 
 from mlmd.analysis.compare import mean_over_time
 from mlmd.analysis.plots import Figure
-from mlmd.analysis.rollout_metrics import Rollout
+from mlmd.analysis.rollout_metrics import Metrics, Rollout
 from mlmd.config import Run
 from mlmd.rollout import compiled
 from mlmd.rollout.operator import Operator
@@ -36,10 +36,7 @@ class Study:
 
     def put(self, name: str, value: float | None, reason: str) -> float | None:
         """Records `value`, or None and `reason` where it is None or not finite; returns what was recorded."""
-        sound = value is not None and bool(np.isfinite(value))
-        self.metrics[name] = float(value) if sound else None
-        if not sound:
-            self.reasons[name] = reason
+        Metrics(self.metrics, self.reasons).put(name, value, reason)
         return self.metrics[name]
 
     def leave_out(self, name: str, reason: str) -> None:
