@@ -8,8 +8,16 @@ setup(
     description="Learning and accelerating the dynamics of atoms and spins, as batch jobs",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["hpc", "hpc.*", "mlmd", "mlmd.*"]),
-    package_data={"mlmd": ["analysis/published/*.json", "physics/potentials/parameters/*", "stages/*.html"]},
+    package_data={
+        "mlmd": [
+            "analysis/published/*.json",
+            "datasets/end_states_data/*",
+            "physics/potentials/parameters/*",
+            "stages/*.html",
+        ]
+    },
     install_requires=[
+        "ase",
         "click",
         "dask",
         "dask-jobqueue",
@@ -25,6 +33,7 @@ setup(
         "numpy<2.1",
         "pydantic>=2.10",
         "pyyaml",
+        "scipy",
         "tqdm",
         "zarr>=3.1",
     ],

@@ -79,6 +79,24 @@ def configure(dtype: str, threads: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
+def variables_of(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict[str, keras.Variable]:
+    """All that a training run changes, by the names that it has in a checkpoint."""
+    trained = {f"model/{i}": v for i, v in enumerate(model.trainable_variables)}
+    return trained | {f"optimizer/{i}": v for i, v in enumerate(optimizer.variables)}
+
+
+def arrays_of(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer, step: int, epoch: int
+) -> dict[str, np.ndarray]:
+    """The same as arrays to be saved. Raises `NonFiniteLoss` where weights are not finite.
+
+    The step before this one spoiled them; their checkpoint would only ever lead back here.
+    """
+    if not all(np.isfinite(np.asarray(v)).all() for v in model.trainable_variables):
+        raise NonFiniteLoss(step, epoch)
+    return {name: np.asarray(variable) for name, variable in variables_of(model, optimizer).items()}
+
+
 class Trainer:
     """One model, trained on this rank's batches together with the other ranks.
 
@@ -226,18 +244,12 @@ class Trainer:
         state.epoch, state.step, state.loss_sum, state.seconds, state.waiting = state.epoch + 1, 0, 0.0, 0.0, 0.0
         return row
 
-    def _variables(self) -> dict[str, keras.Variable]:
-        trained = {f"model/{i}": v for i, v in enumerate(self.model.trainable_variables)}
-        return trained | {f"optimizer/{i}": v for i, v in enumerate(self.optimizer.variables)}
-
     def _save(self, state: State) -> None:
         """Rank 0 writes: weights and optimizer are equal on all ranks, and nothing else has a state."""
         step = state.epoch * self.plan.steps_per_epoch + state.step
-        if not all(np.isfinite(np.asarray(v)).all() for v in self.model.trainable_variables):
-            # The step before this one spoiled the weights; its checkpoint would only ever lead back here.
-            raise NonFiniteLoss(step, state.epoch)
+        arrays = arrays_of(self.model, self.optimizer, step, state.epoch)
         if self.ranks.first:
-            self.checkpoints.save(step, {n: np.asarray(v) for n, v in self._variables().items()}, vars(state))
+            self.checkpoints.save(step, arrays, vars(state))
 
     def _restore(self, accept: Collection[str]) -> State:
         """Rank 0 reads; the others learn from it where to go on, or that they may not."""
@@ -253,7 +265,7 @@ class Trainer:
         if meta is None:
             return State()
         if saved is not None:
-            for name, variable in self._variables().items():
+            for name, variable in variables_of(self.model, self.optimizer).items():
                 variable.assign(saved.arrays[name])
             log.info("going on from step %d (epoch %d)", saved.step, meta["epoch"])
         return State(**meta)
@@ -268,5 +280,5 @@ class Trainer:
 
     def _align_weights(self) -> None:
         """All ranks start from rank 0's weights and optimizer state."""
-        for variable in self._variables().values():
+        for variable in variables_of(self.model, self.optimizer).values():
             variable.assign(self.ranks.broadcast(np.asarray(variable)))

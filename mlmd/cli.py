@@ -109,6 +109,56 @@ def rollout(run_file: Path, overrides: tuple[str, ...], task: int | None, tasks:
     rollout.rollout(_load(run_file, overrides), _typed("rollout", run_file, overrides), task, tasks)
 
 
+@cli.command(epilog=example("mlmd act jobs/configs/least_action.yaml --task 0 --tasks 4"))
+@click.argument("run_file", type=click.Path(path_type=Path, dir_okay=False), required=False)
+@overrides
+@split_over_tasks
+@click.option("--ends", type=click.Path(path_type=Path, dir_okay=False), help="One problem, without a run file.")
+@click.option("--time", "length", type=float, help="With --ends: the time from the first state to the last.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="With --ends: folder of the output.")
+@click.option("--frames", type=click.IntRange(2), help="With --ends: evenly spaced frames of path.npz (default: 26).")
+@click.option("--cutoff", type=float, help="With --ends: cutoff of the potential (default: none, all pairs).")
+@click.option("--threads", type=click.IntRange(1), help="With --ends: threads (default: 1).")
+@click.option("--seed", type=click.IntRange(0), help="With --ends: seed of random starts (default: 2022).")
+def act(
+    run_file: Path | None,
+    overrides: tuple[str, ...],
+    task: int | None,
+    tasks: int | None,
+    ends: Path | None,
+    length: float | None,
+    out: Path | None,
+    frames: int | None,
+    cutoff: float | None,
+    threads: int | None,
+    seed: int | None,
+) -> None:
+    """Seek paths of least action between end states.
+
+    Of a run file: one row for each window, weight, size and restart. With --ends: of one file that holds position
+    (2, atoms, dim), velocity where it is given, and box where there is one.
+    """
+    own = {"--time": length, "--out": out, "--frames": frames, "--cutoff": cutoff, "--threads": threads, "--seed": seed}
+    if (run_file is None) == (ends is None):
+        raise click.UsageError("give a run file, or end states by --ends ends.npz --time 0.5 --out DIR")
+    if ends is None:
+        given = [name for name, value in own.items() if value is not None]
+        if given:
+            raise click.UsageError(f"{given[0]} goes with --ends; a run file says it in its section action")
+        from mlmd.stages import act
+
+        task, tasks = _share(task, tasks)
+        click.echo(act.act(_load(run_file, overrides), _typed("act", run_file, overrides), task, tasks))
+        return
+    if overrides or task is not None or tasks is not None:
+        raise click.UsageError("--set, --task and --tasks go with a run file, not with --ends")
+    if length is None or out is None:
+        raise click.UsageError("--ends needs --time and --out, such as --time 0.5 --out path")
+    from mlmd.stages import act_ends
+
+    click.echo(act_ends.act_ends(ends, length, out, frames or 26, cutoff, threads or 1, 2022 if seed is None else seed))
+
+
 @cli.command(epilog=example("mlmd report jobs/configs/quickstart.yaml"))
 @run_file
 @overrides
@@ -120,7 +170,7 @@ def report(run_file: Path, overrides: tuple[str, ...]) -> None:
 
 
 @cli.command(epilog=example("mlmd reproduce rnn-operators --size small"))
-@click.argument("name", type=click.Choice(["rnn-operators"]))
+@click.argument("name", type=click.Choice(["rnn-operators", "least-action"]))
 @click.option("--size", type=click.Choice(["small", "published"]), default="small", help="Default: small.")
 @click.option(
     "--configs",
@@ -140,7 +190,7 @@ def reproduce(
     scheduler: str | None,
     dry_run: bool,
 ) -> None:
-    """Reproduce a paper: all its runs, every operator beside the published numbers.
+    """Reproduce a paper: all its runs, every result beside the published numbers.
 
     Goes on where it was stopped or killed, and writes metrics.json, published.json, figures and report.html.
     """
@@ -148,12 +198,12 @@ def reproduce(
 
     if not submit and (scheduler or dry_run):
         raise click.UsageError("--scheduler and --dry-run go with --submit")
-    folder = configs or reproduce.folder_of(name, size)
+    folder, campaign = configs or reproduce.folder_of(name, size), reproduce.campaign(name)
     if submit:
-        click.echo(reproduce.submit(folder, scheduler, dry_run))
+        click.echo(campaign.submit(folder, scheduler, dry_run))
         return
     typed = ["mlmd", "reproduce", name, *(["--configs", str(configs)] if configs else ["--size", size])]
-    click.echo(reproduce.reproduce(folder, shlex.join(typed), accept))
+    click.echo(campaign.reproduce(folder, shlex.join(typed), accept))
 
 
 @cli.command(epilog=example("mlmd status jobs/configs/quickstart.yaml"))

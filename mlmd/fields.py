@@ -2,7 +2,7 @@
 
 `unit` is a kind of quantity; `mlmd.units.UNITS` says what 1 of it means in a store's unit system. Axes: system (a
 trajectory), frame, atom, dim; on a lattice of spins x, y, z and component. What belongs to a step between two frames
-has the axis step: step i leads from frame i to frame i + 1.
+has the axis step: step i leads from frame i to frame i + 1. The axis end is the first and the last state of a path.
 """
 
 from collections.abc import Mapping
@@ -22,6 +22,7 @@ class Field:
 
 
 _ATOMS = ("system", "frame", "atom", "dim")
+_ENDS = ("system", "end", "atom", "dim")
 _ALL = (
     Field("position", _ATOMS, "float64", "length", "positions at the stored frames"),
     Field("velocity", _ATOMS, "float64", "velocity", "velocities at the stored frames"),
@@ -32,6 +33,9 @@ _ALL = (
         "atom_energy", ("system", "frame", "atom"), "float64", "energy", "share of each atom in the potential energy"
     ),
     Field("virial", ("system", "frame", "dim", "dim"), "float64", "energy", "Σ r⊗f, without the kinetic part"),
+    Field("end_position", _ENDS, "float64", "length", "positions that a path is to lead from and to"),
+    Field("end_velocity", _ENDS, "float64", "velocity", "velocities at both ends of a path"),
+    Field("end_time", ("system",), "float64", "time", "published time between both ends of a path"),
     Field("time", ("frame",), "float64", "time", "time of a stored frame; the first is 0"),
     Field("box", ("system", "dim"), "float64", "length", "edges of the periodic box"),
     Field("species", ("system", "atom"), "int8", "none", "species of each atom, counted from 1"),

@@ -150,6 +150,10 @@ FAMILY_EXAMPLES = {
         "equilibration_time": 5.0,
         "block": 2,
     },
+    "end_states": {
+        "timestep": 1e-3,
+        "stride": 20,
+    },
     "lj2d": {
         "densities": (0.1, 0.38),
         "temperatures": (0.31, 0.71),

@@ -10,7 +10,19 @@ from hpc.errors import EXIT_STOPPED, Preempted
 from mlmd import cli
 from tests.programs import CHECKOUT, environment, mlmd
 
-COMMANDS = ("generate", "train", "search", "rollout", "report", "reproduce", "status", "submit", "verify", "doctor")
+COMMANDS = (
+    "generate",
+    "train",
+    "search",
+    "rollout",
+    "act",
+    "report",
+    "reproduce",
+    "status",
+    "submit",
+    "verify",
+    "doctor",
+)
 HEAVY = ("numpy", "tensorflow", "keras", "dask", "distributed", "zarr", "numba", "matplotlib", "mpi4py", "horovod")
 
 
@@ -139,5 +151,6 @@ def test_doctor_lists_every_key_of_a_run_file():
     # A key is followed by two blanks or more; those of a dataset have their family in brackets.
     keys = [line.split("  ")[0] for line in done.stdout.splitlines()]
     assert {"name", "out", "dataset.family", "cluster.kind", "training.learning_rate", "rollout.tasks"} <= set(keys)
+    assert {"action.units (published)", "action.velocities (gauss_newton)", "action.method"} <= set(keys)
     assert {"dataset.stride (newton1d)", "dataset.temperatures (spins)", "dataset.temperatures (lj2d)"} <= set(keys)
     assert len(keys) == len(set(keys))

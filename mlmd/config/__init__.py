@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from mlmd.config import yaml_values
+from mlmd.config.action import METHODS, AnyAction, check_action
 from mlmd.config.base import ConfigError, Section
 from mlmd.config.checks import check_together
 from mlmd.config.datasets import DATASETS, SYSTEMS_1D, AnyDataset, Dataset, Newton1d
@@ -22,6 +23,7 @@ from mlmd.config.sections import Cluster, Rollout, Training
 
 __all__ = [
     "DATASETS",
+    "METHODS",
     "MODELS",
     "SYSTEMS_1D",
     "ConfigError",
@@ -36,9 +38,15 @@ __all__ = [
     "load",
 ]
 
-UNIONS: Unions = {"dataset": ("family", "newton1d", DATASETS), "model": ("name", "lstm_operator", MODELS)}
+UNIONS: Unions = {
+    "dataset": ("family", "newton1d", DATASETS),
+    "model": ("name", "lstm_operator", MODELS),
+    "action": ("method", "gauss_newton", METHODS),
+}
 # Sections that only runs with a certain stage have.
-SECTIONS_OF_STAGES = {"model": "train", "training": "train", "rollout": "rollout", "search": "train"}
+SECTIONS_OF_STAGES = {"model": "train", "training": "train", "rollout": "rollout", "search": "train", "action": "act"}
+# Sections that are there only where they are wanted.
+WANTED = ("search", "action")
 
 
 class Run(Section):
@@ -56,27 +64,28 @@ class Run(Section):
     training: Training = Field(default_factory=Training)
     rollout: Rollout = Field(default_factory=Rollout)
     search: Search | None = Field(None, description="grid of hyperparameters for `mlmd search`; none: no grid")
+    action: AnyAction | None = Field(None, description="paths between end states for `mlmd act`; none: no paths")
 
     @model_validator(mode="before")
     @classmethod
     def _in_full(cls, values: object) -> object:
         """`cluster: slurm` is short for `cluster: {kind: slurm}`.
 
-        A dataset of no named family is of newton1d, a model of no name an lstm_operator. A section that no stage of
-        the family reads is refused.
+        A dataset of no named family is of newton1d, a model of no name an lstm_operator, an action of no method
+        gauss_newton. A section that no stage of the family reads is refused.
         """
         if not isinstance(values, dict):
             return values
         values = dict(values)
         if isinstance(values.get("cluster"), str):
             values["cluster"] = {"kind": values["cluster"]}
-        if isinstance(values.get("model"), dict):
-            values["model"] = {"name": "lstm_operator", **values["model"]}
-        if isinstance(values.get("dataset"), dict):
-            values["dataset"] = {"family": "newton1d", **values["dataset"]}
-            family = values["dataset"]["family"]
-            if isinstance(family, str) and family in DATASETS:
-                _refuse_unused(family, values)
+        for name, (tag, usual, _) in UNIONS.items():
+            if isinstance(values.get(name), dict):
+                values[name] = {tag: usual, **values[name]}
+        dataset = values.get("dataset", {"family": "newton1d"})
+        family = dataset["family"] if isinstance(dataset, dict) else None
+        if isinstance(family, str) and family in DATASETS:
+            _refuse_unused(family, values)
         return values
 
     @property
@@ -89,9 +98,16 @@ class Run(Section):
         """The systems that operators are trained for."""
         return self.training.systems or self.dataset.operator_systems
 
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages that this run goes through."""
+        if "act" in self.dataset.stages and self.action is None:
+            return ("generate",)
+        return self.dataset.stages
+
     def settings(self) -> dict:
         """Every key that this run reads, defaults written out, as JSON values."""
-        absent = {"search"} if self.search is None else set()
+        absent = {name for name in WANTED if getattr(self, name) is None}
         return self.model_dump(mode="json", exclude={*_unused(self.dataset.stages), *absent})
 
     def require_stage(self, stage: str) -> None:
@@ -114,6 +130,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Run:
         run = _complete(run)
     check_together(path, run)
     check_search(path, run)
+    check_action(path, run)
     return run
 
 
@@ -128,7 +145,7 @@ def flat(section: BaseModel, prefix: str) -> dict[str, object]:
 
 
 def documented_keys() -> Iterable[tuple[str, str, str]]:
-    """(key, default, meaning) of every key, in the schema's order; a dataset's keys have their family in brackets."""
+    """(key, default, meaning) of every key, in the schema's order; keys of a kind have it in brackets."""
     for name, info in Run.model_fields.items():
         if name in UNIONS:
             yield from _keys_of_kinds(name, *UNIONS[name])

@@ -13,10 +13,10 @@ which several runs stand that have different systems or strides. Of each system 
 best, by its error on validation systems; what only stands there to be compared with is no candidate.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field, Strict, ValidationError
 
@@ -26,6 +26,7 @@ from mlmd.config.base import Section
 from mlmd.config.explain import explain
 
 FILE = "campaign.yaml"
+Form = TypeVar("Form", bound=Section)
 WORD = r"^[A-Za-z0-9_.-]+$"
 # Names that stand in metrics.json where an operator's would.
 RESERVED = ("best", "mean_1d", *SYSTEMS_1D)
@@ -66,25 +67,41 @@ class Campaign:
 def load(folder: Path) -> Campaign:
     """Reads and checks the campaign of `folder` and all of its run files. Raises `ConfigError`."""
     path = folder / FILE
-    try:
-        described = _File.model_validate(yaml_values.read(path, ()))
-    except ValidationError as error:
-        raise explain(path, error, _File, {}) from error
+    described = describe(path, _File)
+    files = files_of(path, [member.run for member in described.runs])
     members = {member.run: member for member in described.runs}
-    if len(members) < len(described.runs):
+    runs = load_runs(path, files, Path(described.out))
+    _check_operators(path, members, runs)
+    _check_candidates(path, [runs[name] for name, member in members.items() if member.candidate])
+    return Campaign(described.name, Path(described.out), members, runs, files)
+
+
+def describe(path: Path, form: type[Form]) -> Form:
+    """What a campaign.yaml says. Raises `ConfigError`."""
+    try:
+        return form.model_validate(yaml_values.read(path, ()))
+    except ValidationError as error:
+        raise explain(path, error, form, {}) from error
+
+
+def files_of(path: Path, names: Sequence[str]) -> dict[str, Path]:
+    """The run files by name; each is listed once, and none that is in the folder is left out."""
+    if len(set(names)) < len(names):
         raise ConfigError(path, "runs", "name each run file once")
-    files = {name: folder / f"{name}.yaml" for name in members}
-    unlisted = sorted(set(folder.glob("*.yaml")) - {path, *files.values()})
+    files = {name: path.parent / f"{name}.yaml" for name in names}
+    unlisted = sorted(set(path.parent.glob("*.yaml")) - {path, *files.values()})
     if unlisted:
         raise ConfigError(path, "runs", f"{unlisted[0].name} is in the folder and not in the list; add it or move it")
+    return files
+
+
+def load_runs(path: Path, files: Mapping[str, Path], out: Path) -> dict[str, Run]:
+    """All runs, each with a report and in a folder of its own below `out`."""
     runs = {name: config.load(file) for name, file in files.items()}
-    out = Path(described.out)
     for name, run in runs.items():
         _check_run(files[name], out, run)
     _check_folders(path, runs)
-    _check_operators(path, members, runs)
-    _check_candidates(path, [runs[name] for name, member in members.items() if member.candidate])
-    return Campaign(described.name, out, members, runs, files)
+    return runs
 
 
 def _check_run(path: Path, out: Path, run: Run) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mlmd.config.base import ConfigError
 from mlmd.config.datasets import LJ_CUTOFF, Configurations, Lj2d, LjFewBody, LjLiquid, Newton1d, Spins
+from mlmd.config.end_states import PROBLEMS, EndStates
 
 if TYPE_CHECKING:
     from mlmd.config import Run
@@ -64,7 +65,8 @@ def _check_lj2d(path: Path, data: Lj2d) -> None:
 
 
 def _check_lj_liquid(path: Path, data: LjLiquid) -> None:
-    _whole_steps(path, "equilibration_time", data.equilibration_time, "timestep", data.timestep)
+    key = "timestep" if data.equilibration_timestep is None else "equilibration_timestep"
+    _whole_steps(path, "equilibration_time", data.equilibration_time, key, getattr(data, key))
     _check_frames(path, "time", data.time, data)
     _check_atoms(path, data.atoms)
     _check_cutoff(path, data.cutoff, (min(data.atoms) / data.density) ** (1 / 3))
@@ -102,6 +104,13 @@ def _check_spins(path: Path, data: Spins) -> None:
     _check_temperatures(path, data)
 
 
+def _check_end_states(path: Path, data: EndStates) -> None:
+    _check_once(path, "names", data.names, "problem")
+    for problem in (PROBLEMS[name] for name in data.names):
+        if problem.velocities:
+            _check_frames(path, "time", problem.time, data)
+
+
 FAMILY_CHECKS: Mapping[str, Callable] = MappingProxyType(
     {
         "newton1d": _check_newton1d,
@@ -110,6 +119,7 @@ FAMILY_CHECKS: Mapping[str, Callable] = MappingProxyType(
         "lj_liquid": _check_lj_liquid,
         "configurations": _check_configurations,
         "spins": _check_spins,
+        "end_states": _check_end_states,
     }
 )
 
@@ -157,7 +167,7 @@ def _check_memory(path: Path, run: "Run") -> None:
     needed = (run.dataset.item_bytes + WORKER_BYTES) / PAUSED_AT / 1e9
     raise ConfigError(
         path,
-        "dataset.block",
+        "dataset.block" if hasattr(run.dataset, "block") else "dataset.stride",
         f"{load.entries} {load.what} need {needed:.1f} GB in a worker, and cluster.memory is "
         f"{run.cluster.memory}; at most {max(0, int(room // load.entry_bytes))} fit",
     )
@@ -168,7 +178,7 @@ def _bytes(memory: str) -> float:
     return int(number) * {"MB": 1e6, "GB": 1e9, "MiB": 2**20, "GiB": 2**30}[unit]
 
 
-def _check_frames(path: Path, key: str, time: float, data: Newton1d | LjFewBody | LjLiquid) -> None:
+def _check_frames(path: Path, key: str, time: float, data: Newton1d | LjFewBody | LjLiquid | EndStates) -> None:
     """A trajectory of `dataset.key` is a whole number of strides long."""
     steps = _whole_steps(path, key, time, "timestep", data.timestep)
     if steps % data.stride:

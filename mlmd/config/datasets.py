@@ -12,54 +12,14 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, Strict
 
 from mlmd.config.base import CountOrCounts, Counts, Number, Numbers, Section
+from mlmd.config.dataset_base import Dataset, Load, Windows
+from mlmd.config.end_states import EndStates
 
 SYSTEMS_1D = ("harmonic", "double_well", "lennard_jones", "rugged")
 STAGES = ("generate", "train", "rollout", "report")
-NUMBER_BYTES = 8
-# A worker holds what an item stores and as much again while it makes it, measured for newton1d.
-COPIES = 2
 
 System1D = Literal[SYSTEMS_1D]
 TrainFraction = Annotated[float, Field(gt=0, lt=1)]
-
-
-@dataclass(frozen=True)
-class Load:
-    """What one work item of a kind holds at most: so many `entries`, each one of `what` and of `numbers` doubles."""
-
-    entries: int
-    what: str
-    numbers: float
-
-    @property
-    def entry_bytes(self) -> float:
-        """Memory that one entry takes in a worker."""
-        return COPIES * NUMBER_BYTES * self.numbers
-
-
-class Dataset(Section):
-    """What the families have in common."""
-
-    stages: ClassVar[tuple[str, ...]] = ("generate",)
-
-    @property
-    def operator_systems(self) -> tuple[str, ...]:
-        """The systems that operators are trained for, each by its own; none where the family has no such stage."""
-        return ()
-
-    def stream_of(self, system: str) -> int:
-        """The number of an operator's system in random streams; leaving another system out does not change it."""
-        raise NotImplementedError
-
-    @property
-    def loads(self) -> tuple[Load, ...]:
-        """One for each kind of work item."""
-        raise NotImplementedError
-
-    @property
-    def item_bytes(self) -> float:
-        """Memory that the largest work item takes in a worker."""
-        return max(load.entries * load.entry_bytes for load in self.loads)
 
 
 class Newton1d(Dataset):
@@ -196,6 +156,8 @@ class Lj2d(Dataset):
 class LjLiquid(Dataset):
     """Equilibrated Lennard-Jones liquids: Wang et al., principle of least action, supporting information."""
 
+    stages: ClassVar[tuple[str, ...]] = ("generate", "act", "report")
+
     family: Literal["lj_liquid"] = Field("lj_liquid", description="dataset family")
     atoms: Counts = Field((16, 32, 64, 108, 256, 500), description="numbers of atoms; each is a set of its own")
     systems: int = Field(1, gt=0, description="independent runs of each number of atoms")
@@ -208,9 +170,16 @@ class LjLiquid(Dataset):
     equilibration_time: float = Field(
         967.0, gt=0, description="time of equilibration before the first frame (reduced time); published: 2 ns"
     )
+    equilibration_timestep: Number | None = Field(
+        None, description="Verlet timestep of the equilibration (reduced time); none: that of the trajectory"
+    )
     time: float = Field(0.5, gt=0, description="length of a trajectory (reduced time)")
     stride: int = Field(20, gt=0, description="a frame is kept every so many timesteps")
     block: int = Field(1, gt=0, description="runs in one work item, which is one shard of the store")
+
+    def windows_of(self, atoms: int) -> Windows:
+        """Every window from the start of a trajectory."""
+        return Windows(f"lj{atoms}", str(atoms), self.time)
 
     @property
     def loads(self) -> tuple[Load, ...]:
@@ -361,10 +330,12 @@ def _one_for_each(numbers: tuple[int, ...], of: tuple) -> tuple[int, ...]:
     return numbers * len(of) if len(numbers) == 1 else numbers
 
 
-AnyDataset = Annotated[Newton1d | LjFewBody | Lj2d | LjLiquid | Configurations | Spins, Field(discriminator="family")]
+AnyDataset = Annotated[
+    Newton1d | LjFewBody | Lj2d | LjLiquid | Configurations | Spins | EndStates, Field(discriminator="family")
+]
 DATASETS: Mapping[str, type[Dataset]] = MappingProxyType(
     {
         section.model_fields["family"].default: section
-        for section in (Newton1d, LjFewBody, Lj2d, LjLiquid, Configurations, Spins)
+        for section in (Newton1d, LjFewBody, Lj2d, LjLiquid, Configurations, Spins, EndStates)
     }
 )

@@ -15,6 +15,7 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
         "lj2d": "mlmd.datasets.lj2d",
         "configurations": "mlmd.datasets.configurations",
         "spins": "mlmd.datasets.spins",
+        "end_states": "mlmd.datasets.end_states",
     }
 )
 

@@ -7,7 +7,8 @@ velocity Verlet at constant energy. Atoms have mass 1; by default all pairs inte
 Config read here: `seed`, and all of `dataset` but `family`.
 
 Arrays `<atoms>/<field>`. Atoms start within the box, 0 ≤ x < edge; from there on positions are not wrapped, so paths
-have no jumps. The start is the end of the equilibration, by stochastic velocity rescaling at the same timestep.
+have no jumps. The start is the end of the equilibration, by stochastic velocity rescaling at a timestep of its own
+or, where none is named, at the trajectory's.
 """
 
 from collections.abc import Mapping
@@ -79,14 +80,15 @@ def moments(config: Any, row: Row, arrays: Mapping[str, np.ndarray]) -> dict[str
 def _liquid(config: Any, potential: LennardJones, atoms: int, run: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Position, velocity (atoms, 3) and box (3,) at the end of the equilibration."""
     data = config.dataset
+    timestep = data.timestep if data.equilibration_timestep is None else data.equilibration_timestep
     with placed(str(atoms), run):
         position, velocity, box = lennard_jones_liquid(
             atoms,
             stream(config.seed, atoms, run),
             density=data.density,
             temperature=data.temperature,
-            steps=_steps(config, data.equilibration_time),
-            timestep=data.timestep,
+            steps=round(data.equilibration_time / timestep),
+            timestep=timestep,
             potential=potential,
         )
     return wrap(position, box), velocity, box

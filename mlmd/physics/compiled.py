@@ -12,6 +12,7 @@ import functools
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 
 import numba
 from numba.core.caching import FunctionCache
@@ -37,6 +38,22 @@ def compiled(name: str = "", *, parallel: bool = False) -> Callable[[Callable], 
         return dispatcher
 
     return decorate
+
+
+def over_frames(function: Callable) -> Callable[..., None]:
+    """Decorator: compiles a loop `for part in numba.prange(parts)` twice, alone and threaded; `parts` comes first.
+
+    A parallel loop of one part waits for all of numba's threads, which other processes may keep from running.
+    """
+    threaded = FunctionType(function.__code__, function.__globals__, f"{function.__name__}_threaded")
+    threaded.__qualname__, threaded.__module__ = threaded.__name__, function.__module__
+    alone, shared = compiled()(function), compiled(parallel=True)(threaded)
+
+    @functools.wraps(function)
+    def call(parts: int, *arguments: object) -> None:
+        (alone if parts == 1 else shared)(parts, *arguments)
+
+    return call
 
 
 class _SourcesCache(FunctionCache):

@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -32,6 +32,14 @@ from mlmd.stages.operator_data import OperatorData
 from mlmd.stages.reference import Reference, world_of
 
 SCRIPT = "reproduce.slurm"
+
+
+class Described(Protocol):
+    """What campaigns of all papers have: a name, the folder of their output, and runs by the run file's name."""
+
+    name: str
+    out: Path
+    runs: Mapping[str, Run]
 
 
 def complete(run: Run, file: Path, stop: StopFlag, accept: Collection[str]) -> None:
@@ -71,8 +79,8 @@ def gather(campaign: Campaign, name: str, accept: Collection[str]) -> dict:
     `verdicts.Network`, `verdicts.Limits` and `lint.Finding`.
     """
     run, path = campaign.runs[name], campaign.out / "runs" / f"{name}.json"
-    identity = _identity_of_run(run)
-    known = _known(path, identity, accept)
+    identity = identity_of_run(run)
+    known = known_of(path, identity, accept)
     if known is not None and (run.folder / "report.html").exists():
         return known
     metrics = report.report(run)
@@ -113,7 +121,7 @@ def _limits(run: Run, system: str, stride: int, exponents: dict[str, float]) -> 
 
 
 def study(
-    campaign: Campaign,
+    campaign: Described,
     name: str,
     function: Callable[[Path, Mapping[str, Run]], Any],
     runs: Mapping[str, Run],
@@ -123,9 +131,9 @@ def study(
     path = campaign.out / "studies" / f"{name}.json"
     identity = {"code": provenance.code_version()}
     for run_name, run in runs.items():
-        own = _identity_of_run(run)
+        own = identity_of_run(run)
         identity |= {f"{run_name}.{key}": value for key, value in own.items() if key != "code"}
-    known = _known(path, identity, accept)
+    known = known_of(path, identity, accept)
     if known is not None and all(figure_path(campaign, figure).exists() for figure in known["figures"]):
         return known
     found = function(campaign.out, runs)
@@ -143,24 +151,25 @@ def study(
     return kept
 
 
-def figure_path(campaign: Campaign, name: str) -> Path:
+def figure_path(campaign: Described, name: str) -> Path:
     """Where a figure of the campaign lies."""
     return campaign.out / "figures" / f"{name}.png"
 
 
-def _identity_of_run(run: Run) -> dict:
-    """What a run's numbers depend on: its settings, the code, and the rollouts on disk."""
+def identity_of_run(run: Run) -> dict:
+    """What a run's numbers depend on: its settings, the code, and the rollouts or paths on disk."""
     settings = {key: value for key, value in run.settings().items() if key != "cluster"}
-    records = Ledger.open(layout.rollout_ledger(run), f"mlmd rollout {run.folder / 'run.yaml'}").records()
+    stage, folder = ("act", layout.act_ledger(run)) if run.action else ("rollout", layout.rollout_ledger(run))
+    records = Ledger.open(folder, f"mlmd {stage} {run.folder / 'run.yaml'}").records()
     digests = {str(item): record.get("digest") for item, record in sorted(records.items())}
     return {
         "code": provenance.code_version(),
         "settings": provenance.config_hash(settings),
-        "rollouts": provenance.config_hash(digests),
+        f"{stage}s": provenance.config_hash(digests),
     }
 
 
-def _known(path: Path, identity: Mapping, accept: Collection[str]) -> dict | None:
+def known_of(path: Path, identity: Mapping, accept: Collection[str]) -> dict | None:
     """What lies at `path`, if it was made from the same but for what is accepted."""
     if not path.exists():
         return None
@@ -174,10 +183,11 @@ def _plain(line: Mapping) -> dict:
     return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}
 
 
-def submit_all(campaign: Campaign, folder: Path, scheduler_name: str | None, dry_run: bool) -> str:
+def submit_all(paper: str, campaign: Described, folder: Path, scheduler_name: str | None, dry_run: bool) -> str:
     """Submits every run's stages as jobs, a dataset that runs share once, and the campaign's own job after all.
 
-    Returns what to print; with `dry_run` nothing is written or submitted.
+    `paper` is what `mlmd reproduce` calls the campaign. Returns what to print; with `dry_run` nothing is written or
+    submitted.
     """
     scheduler = schedulers.choose(scheduler_name, submit.ROOT)
     here, makers, told, last = Path.cwd(), {}, [], []
@@ -187,7 +197,7 @@ def submit_all(campaign: Campaign, folder: Path, scheduler_name: str | None, dry
         if not dry_run:
             atomic.write_text(submit.resolved(settled), config.dump(settled))
         after: tuple[str, ...] = ()
-        for stage in run.dataset.stages:
+        for stage in run.stages:
             if stage == "generate" and data in makers:
                 after = (makers[data],)
                 continue
@@ -200,7 +210,7 @@ def submit_all(campaign: Campaign, folder: Path, scheduler_name: str | None, dry
             if not dry_run:
                 atomic.write_json(layout.jobs(run), {"scheduler": scheduler.name, "time": time.time(), "jobs": jobs})
         last += after
-    environment = {"CONFIGS": str(folder.resolve()), "FOLDER": str(here)}
+    environment = {"PAPER": paper, "CONFIGS": str(folder.resolve()), "FOLDER": str(here)}
     spec = JobSpec(campaign.name, submit.ROOT / "jobs" / SCRIPT, environment, after=tuple(last))
     told.append(f"{campaign.name:24}{'reproduce':10}{'after all' if dry_run else scheduler.submit(spec)}")
     return "\n".join([f"{len(campaign.runs)} runs by the scheduler {scheduler.name!r}", *told])

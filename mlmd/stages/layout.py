@@ -44,6 +44,21 @@ def rollout_item(run: Run, row: dict) -> Path:
     return run.folder / "rollout" / "items" / name
 
 
+def act(run: Run) -> Path:
+    """The paths of `act`, and what comes out of their comparison."""
+    return run.folder / "act"
+
+
+def act_ledger(run: Run) -> Path:
+    """The work table of `act`."""
+    return act(run) / "ledger"
+
+
+def act_item(run: Run, row: dict) -> Path:
+    """The path of one row of that table."""
+    return act(run) / "items" / f"{row['name']}.npz"
+
+
 def write_run_file(run: Run) -> None:
     """Keeps the run file, with every default written out, beside the output."""
     atomic.write_text(run.folder / "run.yaml", config.dump(run))

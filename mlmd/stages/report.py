@@ -7,6 +7,7 @@ each published number and, under `not_finite`, the reason for each null. Nothing
 import base64
 import csv
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -33,13 +34,17 @@ _VERDICTS = ("reached", "not reached", "cannot be reached")
 
 
 def report(run: Run) -> dict[str, float | None]:
-    """Writes the files below the run's folder and returns the metrics.
+    """Writes the files below the run's folder and returns the metrics; of a run that seeks paths, what was found.
 
     Raises `ConfigError` for a family without operators, `StoreMissing` where nothing has been rolled out,
     `ItemsUnfinished` where something has not, and `MadeFromAnotherConfig` where what has been rolled out are not the
     operators that are there now.
     """
     run.require_stage("report")
+    if "act" in run.dataset.stages:
+        from mlmd.stages import act_report
+
+        return act_report.report(run)
     started = time.time()
     if (layout.rollout_ledger(run) / "table.json").exists():
         open_table(run, f"mlmd rollout {run.folder / 'run.yaml'}")
@@ -109,18 +114,10 @@ def measure(run: Run, rollouts: Rollouts) -> Metrics:
 
 def render(run: Run, rollouts: Rollouts, metrics: Metrics, records: list[dict]) -> str:
     """The report as one HTML text that loads nothing from elsewhere."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = _number
-    environment.filters["png"] = lambda image: base64.b64encode(image).decode()
     published = {record["metric"]: record["value"] for record in records}
     curves, trainings = _training(run)
-    return environment.get_template(TEMPLATE).render(
+    return page(
+        TEMPLATE,
         run=run,
         paper=verdicts.published(),
         operators=list(layout.operators(run)),
@@ -129,13 +126,29 @@ def render(run: Run, rollouts: Rollouts, metrics: Metrics, records: list[dict]) 
         published=published,
         records=records,
         counts={verdict: sum(record["verdict"] == verdict for record in records) for verdict in _VERDICTS},
-        overview=_keep(run, "error_against_timestep", _overview(run, metrics.values, published)),
+        overview=keep(run, "error_against_timestep", _overview(run, metrics.values, published)),
         figures={operator: _images(run, operator, rollouts) for operator in layout.operators(run)},
         trainings=trainings,
-        training_figure=_keep(run, "loss_against_epoch", plots.loss_against_epoch(curves)) if curves else None,
+        training_figure=keep(run, "loss_against_epoch", plots.loss_against_epoch(curves)) if curves else None,
         run_file=(run.folder / "run.yaml").read_text(),
-        manifests={str(path.relative_to(run.folder)): path.read_text() for path in _manifests(run.folder)},
+        manifests=manifests(run.folder),
     )
+
+
+def page(template: str, **values: object) -> str:
+    """A template of this folder with its values; `style` is the one of all pages."""
+    here = Path(__file__).parent
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(here),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    environment.filters["png"] = lambda image: base64.b64encode(image).decode()
+    style = re.search(r"<style>\n(.*?)</style>", (here / TEMPLATE).read_text(), re.DOTALL).group(1)
+    return environment.get_template(template).render(style=style, **values)
 
 
 def _join(items: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -179,12 +192,12 @@ def _images(run: Run, operator: tuple[str, int], rollouts: Rollouts) -> list[tup
     """(caption, PNG) of one operator's figures."""
     system, stride = operator
     return [
-        (caption, _keep(run, f"{system}-{stride}-{caption.lower().replace(', ', '_').replace(' ', '_')}", figure))
+        (caption, keep(run, f"{system}-{stride}-{caption.lower().replace(', ', '_').replace(' ', '_')}", figure))
         for caption, figure in _figures(operator, rollouts)
     ]
 
 
-def _keep(run: Run, name: str, figure: Figure) -> bytes:
+def keep(run: Run, name: str, figure: Figure) -> bytes:
     """The figure as PNG, which is also written to the run's figures for use elsewhere."""
     image = plots.png(figure)
     atomic.write_bytes(run.folder / "figures" / f"{name}.png", image)
@@ -252,12 +265,14 @@ def _training(run: Run) -> tuple[dict, list[dict]]:
     return curves, table
 
 
-def _manifests(folder: Path) -> list[Path]:
+def manifests(folder: Path) -> dict[str, str]:
+    """The manifests of a run's stages: path from its folder → text."""
     patterns = ("manifest.json", "*/manifest.json", "models/*/manifest.json")
-    return sorted(path for pattern in patterns for path in folder.glob(pattern))
+    found = sorted(path for pattern in patterns for path in folder.glob(pattern))
+    return {str(path.relative_to(folder)): path.read_text() for path in found}
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
     """Three digits, as short as they read well; a dash where there is no number."""
     if value is None or not np.isfinite(value):
         return "–"

@@ -9,18 +9,17 @@ For each run file in turn generate → train → rollout → report, then the st
     manifest.json
 
 Started again it does what is missing. A run that fails hides no other: what failed is told in report.html and at the
-end.
+end. `CAMPAIGNS` says where the campaigns of other papers are.
 """
 
 import base64
+import importlib
 import logging
-import re
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-import jinja2
+from types import MappingProxyType, ModuleType
 
 from hpc import atomic, provenance
 from hpc.errors import Preempted, UserError
@@ -32,12 +31,15 @@ from mlmd.analysis.rollout_metrics import Metrics
 from mlmd.config import campaign as config
 from mlmd.config.campaign import Campaign
 from mlmd.stages import campaign as work
+from mlmd.stages import report
 from mlmd.stages import submit as jobs
-from mlmd.stages.report import TEMPLATE as RUN_TEMPLATE
-from mlmd.stages.report import _number
 
 TEMPLATE = "reproduce.html"
-CAMPAIGNS = {"rnn-operators": "rnn_operators"}
+# Name → the module with its `reproduce` and `submit`; its run files are in a folder of that name.
+CAMPAIGNS: Mapping[str, str] = MappingProxyType(
+    {"rnn-operators": "mlmd.stages.reproduce", "least-action": "mlmd.stages.reproduce_least_action"}
+)
+NAME = "rnn-operators"
 SIZES = ("small", "published")
 VERDICTS = ("reached", "not reached", "cannot be reached")
 log = logging.getLogger(__name__)
@@ -55,7 +57,12 @@ class CampaignIncomplete(UserError):
 
 def folder_of(name: str, size: str) -> Path:
     """The folder of a campaign's run files in this checkout."""
-    return jobs.ROOT / "jobs" / "configs" / CAMPAIGNS[name] / size
+    return jobs.ROOT / "jobs" / "configs" / name.replace("-", "_") / size
+
+
+def campaign(name: str) -> ModuleType:
+    """The module of a campaign, with `reproduce(folder, command, accept)` and `submit(folder, scheduler, dry_run)`."""
+    return importlib.import_module(CAMPAIGNS[name])
 
 
 def reproduce(folder: Path, command: str, accept: Collection[str] = ()) -> str:
@@ -72,14 +79,14 @@ def reproduce(folder: Path, command: str, accept: Collection[str] = ()) -> str:
     with StopFlag() as stop:
         for name, run in campaign.runs.items():
             log.info("run %d of %d: %s", list(campaign.runs).index(name) + 1, len(campaign.runs), name)
-            with _telling(name, failures):
+            with telling(name, failures):
                 work.complete(run, campaign.files[name], stop, accept)
                 gathered[name] = work.gather(campaign, name, accept)
         runs = {name: campaign.runs[name] for name in gathered}
         for name, function in _studies().items():
             if stop.requested:
                 raise Preempted(f"study {name}")
-            with _telling(f"study {name}", failures):
+            with telling(f"study {name}", failures):
                 studied[name] = work.study(campaign, name, function, runs, accept)
     write(campaign, gathered, studied, failures, started)
     page = campaign.out / "report.html"
@@ -90,7 +97,7 @@ def reproduce(folder: Path, command: str, accept: Collection[str] = ()) -> str:
 
 def submit(folder: Path, scheduler: str | None, dry_run: bool) -> str:
     """Hands all stages of all runs, and the campaign itself after them, to a scheduler; returns what to print."""
-    return work.submit_all(config.load(folder), folder, scheduler, dry_run)
+    return work.submit_all(NAME, config.load(folder), folder, scheduler, dry_run)
 
 
 def write(
@@ -107,7 +114,7 @@ def write(
     best = tables.of_best(operators, choices)
     merged = tables.merge(operators, best)
     for name, found in studied.items():
-        _add_study(merged, name, found)
+        add_study(merged, name, found)
     records = judge(campaign, gathered, operators, choices, best)
     atomic.write_json(campaign.out / "metrics.json", merged.values)
     atomic.write_json(
@@ -192,20 +199,9 @@ def render(
     records: list[dict],
 ) -> str:
     """The page as one HTML text that loads nothing from elsewhere."""
-    here = Path(__file__).parent
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(here),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = _number
-    # The style of the runs' own reports, so that all pages look alike.
-    style = re.search(r"<style>\n(.*?)</style>", (here / RUN_TEMPLATE).read_text(), re.DOTALL).group(1)
-    return environment.get_template(TEMPLATE).render(
+    return report.page(
+        TEMPLATE,
         campaign=campaign,
-        style=style,
         paper=verdicts.published(),
         operators=operators,
         places=[*tables.places(operators), *_means(merged)],
@@ -218,9 +214,9 @@ def render(
         gathered=gathered,
         studied=studied,
         failures=failures,
-        links={name: _links(campaign, name) for name in campaign.runs},
+        links={name: links(campaign, name) for name in campaign.runs},
         figures=_figures(campaign, operators, merged),
-        images={name: _image(campaign, name) for found in studied.values() for name in found["figures"]},
+        images={name: image(campaign, name) for found in studied.values() for name in found["figures"]},
     )
 
 
@@ -232,7 +228,7 @@ def _studies() -> Mapping:
 
 
 @contextmanager
-def _telling(name: str, failures: dict[str, str]) -> Iterator[None]:
+def telling(name: str, failures: dict[str, str]) -> Iterator[None]:
     """What fails inside becomes an entry of `failures`; what nobody foresaw is logged whole besides."""
     try:
         yield
@@ -245,7 +241,8 @@ def _telling(name: str, failures: dict[str, str]) -> Iterator[None]:
         failures[name] = str(error) if foreseen else f"{type(error).__name__}: {error}"
 
 
-def _add_study(merged: Metrics, name: str, found: Mapping) -> None:
+def add_study(merged: Metrics, name: str, found: Mapping) -> None:
+    """The numbers of a study among all others."""
     for key, value in found["metrics"].items():
         if key in merged.values:
             raise ValueError(f"study {name} measures {key}, which is the name of another number")
@@ -277,7 +274,7 @@ def _means(merged: Metrics) -> list[Place]:
     return [(tables.MEAN, stride) for stride in sorted(strides)]
 
 
-def _links(campaign: Campaign, name: str) -> dict[str, str]:
+def links(campaign: work.Described, name: str) -> dict[str, str]:
     """What of a run's report is there: title → path from the campaign's page."""
     folder = campaign.runs[name].folder
     found = [folder / "report.html", *sorted((folder / "figures").glob("*.png"))]
@@ -307,7 +304,7 @@ def _figures(campaign: Campaign, operators: Sequence[Operator], merged: Metrics)
                 name = f"error-{system}-{mode}{'-energy' if quantity == 'energy' else ''}"
                 figure = study_plots.against_stride(curves, label, beside)
                 atomic.write_bytes(work.figure_path(campaign, name), plots.png(figure))
-                drawn[system].append((label, _image(campaign, name)))
+                drawn[system].append((label, image(campaign, name)))
     return drawn
 
 
@@ -319,5 +316,6 @@ _CURVES = (
 )
 
 
-def _image(campaign: Campaign, name: str) -> str:
+def image(campaign: work.Described, name: str) -> str:
+    """A figure of the campaign as a page holds it."""
     return base64.b64encode(work.figure_path(campaign, name).read_bytes()).decode()

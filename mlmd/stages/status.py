@@ -17,6 +17,7 @@ def status(run: Run) -> str:
     lines = [
         f"{'generate':10}{_items(layout.data_ledger(run), 'generate' in active, waiting=False)}",
         *(_after_generate(run, active) if "train" in run.dataset.stages else ()),
+        *(_act(run, active) if run.action is not None else ()),
         *(f"{'job':10}{job} ({stage}): {state}" for stage, (job, state) in jobs.items()),
     ]
     return "\n".join(lines)
@@ -33,6 +34,11 @@ def _after_generate(run: Run, active: set[str]) -> list[str]:
         f"{'rollout':10}{_items(layout.rollout_ledger(run), 'rollout' in active, waiting=not trained)}",
         f"{'report':10}{run.folder / 'report.html' if (run.folder / 'report.html').exists() else 'not written'}",
     ]
+
+
+def _act(run: Run, active: set[str]) -> list[str]:
+    dataset_done = store.finished_attributes(layout.store(run)) is not None
+    return [f"{'act':10}{_items(layout.act_ledger(run), 'act' in active, waiting=not dataset_done)}"]
 
 
 def _search(run: Run, waiting: bool) -> list[str]:

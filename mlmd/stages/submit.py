@@ -15,12 +15,13 @@ SCRIPTS = {
     "generate": "generate.slurm",
     "train": "train_lstm.slurm",
     "rollout": "rollout_array.slurm",
+    "act": "least_action_array.slurm",
     "report": "report.slurm",
 }
 
 
 def submit(run: Run, scheduler_name: str | None, dry_run: bool) -> str:
-    """Submits generate → train → rollout (a job array) → report, or what of it the family has; returns what to print.
+    """Submits all stages of the run, such as generate → train → rollout (a job array) → report; returns what to print.
 
     The jobs read the run file as it is resolved now, so a later edit does not reach them. A job whose predecessor
     fails is cancelled by the scheduler. With `dry_run` the scripts are shown, nothing is written or submitted.
@@ -28,11 +29,11 @@ def submit(run: Run, scheduler_name: str | None, dry_run: bool) -> str:
     scheduler = schedulers.choose(scheduler_name, ROOT)
     if dry_run:
         # The ids that the jobs would wait for are not known before they are submitted.
-        shown = [f"# {stage}\n{scheduler.script(spec_of(run, stage, ()))}" for stage in run.dataset.stages]
+        shown = [f"# {stage}\n{scheduler.script(spec_of(run, stage, ()))}" for stage in run.stages]
         return "\n\n".join([_cost(run, scheduler), *shown])
     atomic.write_text(resolved(run), config.dump(settled(run)))
     jobs: dict[str, str] = {}
-    for stage in run.dataset.stages:
+    for stage in run.stages:
         after = tuple(jobs.values())[-1:]
         jobs[stage] = scheduler.submit(spec_of(run, stage, after))
         # Written after each one: when the next is refused, `mlmd status` still knows of these.
@@ -54,6 +55,8 @@ def resolved(run: Run) -> Path:
 
 def _cost(run: Run, scheduler: Scheduler) -> str:
     by = f"by the scheduler {scheduler.name!r}"
+    if run.action is not None:
+        return f"{run.name}: paths by {run.action.method}, {run.action.tasks} tasks, {by}"
     if "train" not in run.dataset.stages:
         return f"{run.name}: a dataset of the family {run.dataset.family}, {by}"
     systems, operators, tasks = len(run.operator_systems), len(list(layout.operators(run))), run.rollout.tasks
@@ -66,6 +69,6 @@ def spec_of(run: Run, stage: str, after: tuple[str, ...]) -> JobSpec:
         name=f"{run.name}-{stage}",
         script=ROOT / "jobs" / SCRIPTS[stage],
         environment={"RUN": str(resolved(run).resolve())},
-        array=run.rollout.tasks if stage == "rollout" else None,
+        array={"rollout": run.rollout.tasks, "act": None if run.action is None else run.action.tasks}.get(stage),
         after=after,
     )

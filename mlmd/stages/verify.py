@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from hpc import ledger, store
 from hpc.errors import DamagedItems, UserError
@@ -29,22 +30,39 @@ def verify(run: Run, command: str, repair: bool) -> str:
         store.reopen(layout.store(run))
 
     told = [_check("generate", table, sound, reopen if repair else None, f"{command} --repair")]
-    if "rollout" not in run.dataset.stages:
-        return told[0]
-    try:
-        rolled = ledger.Ledger.open(layout.rollout_ledger(run), command)
-    except UserError:
-        return "\n".join([*told, "rollout: not started"])
+    for stage, place, product in _later(run):
+        try:
+            made = ledger.Ledger.open(place, command)
+        except UserError:
+            told.append(f"{stage}: not started")
+        else:
+            told.append(_check_files(stage, made, product, repair, f"{command} --repair"))
+    return "\n".join(told)
+
+
+def _later(run: Run) -> list[tuple[str, Path, Callable[[dict], Path]]]:
+    """Stages after generate whose items are one file each: name, ledger, and the file of a row."""
+    stages = {
+        "rollout": (layout.rollout_ledger(run), lambda row: layout.rollout_item(run, row)),
+        "act": (layout.act_ledger(run), lambda row: layout.act_item(run, row)),
+    }
+    return [(stage, *stages[stage]) for stage in run.stages if stage in stages]
+
+
+def _check_files(stage: str, table: ledger.Ledger, product: Callable[[dict], Path], repair: bool, command: str) -> str:
+    """A stage whose items are files with a digest in their record; items without one made none."""
 
     def intact(item: int, record: dict) -> bool:
-        product = layout.rollout_item(run, rolled.items[item])
-        return product.exists() and rollout.digest(product) == record["digest"]
+        if "digest" not in record:
+            return True
+        file = product(table.items[item])
+        return file.exists() and rollout.digest(file) == record["digest"]
 
     def withdraw(damaged: list[int]) -> None:
         for item in damaged:
-            layout.rollout_item(run, rolled.items[item]).unlink(missing_ok=True)
+            product(table.items[item]).unlink(missing_ok=True)
 
-    return "\n".join([*told, _check("rollout", rolled, intact, withdraw if repair else None, f"{command} --repair")])
+    return _check(stage, table, intact, withdraw if repair else None, command)
 
 
 def _check(stage: str, table: ledger.Ledger, sound, repair: Callable[[list[int]], None] | None, command: str) -> str:

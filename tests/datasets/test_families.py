@@ -69,7 +69,8 @@ def test_any_process_makes_the_same_bytes_of_an_item(name):
         assert found == digest(family.simulate(config, row))
 
 
-@every_family
+# What is published is there once, whatever the seed.
+@pytest.mark.parametrize("name", sorted(set(FAMILIES) - {"end_states"}))
 def test_another_seed_makes_another_dataset(name):
     family = datasets.load(name)
     one, other = family_example(name, seed=1), family_example(name, seed=2)

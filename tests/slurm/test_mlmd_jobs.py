@@ -1,5 +1,6 @@
 """The stages as jobs on a real Slurm, and the whole chain on both schedulers."""
 
+import csv
 import json
 import os
 import re
@@ -25,6 +26,16 @@ dataset: {{systems: [harmonic], thin: 25, time: 20.0, test_systems: 4, test_time
 model: {{units: 8, dropout: 0.1}}
 training: {{epochs: {epochs}, strides: [100], steps_per_epoch: 20, validation_steps: 2, batch: 32}}
 rollout: {{systems: 4, time: 20.0, block: 1, tasks: 2}}
+"""
+
+# Each task seeks one path, by the published method, long enough to be asked to stop in the middle.
+PATHS = """
+name: paths
+out: {out}
+dataset: {{family: lj_liquid, atoms: [16], systems: 2, timestep: 5.0e-4, stride: 20, time: 0.1,
+          equilibration_timestep: 0.005, equilibration_time: 2.0}}
+action: {{method: published, units: [8], grid: [11], frames: 11, pretraining_grid: 21, learning_rate: 0.01,
+         pretraining_epochs: 600, epochs: 4000, checkpoint_seconds: 0.1}}
 """
 
 # Hundreds of small items, so that there is a middle in which a node can be lost.
@@ -120,6 +131,35 @@ def test_a_grid_of_hyperparameters_is_searched_by_a_job_array(slurm: Cluster, ch
     searched = json.loads((checkout / "runs/grid/search/search.json").read_text())
     assert len(searched["points"]) == 4, searched
     assert (checkout / "runs/grid/search/best.yaml").exists()
+
+
+@pytest.mark.slurm
+def test_paths_are_sought_by_a_job_array_and_a_task_that_is_stopped_goes_on(slurm: Cluster, checkout: Path):
+    """Two arrays from nothing; a task of one is asked to stop, Slurm starts it again, and the paths are the same."""
+    folders = {}
+    for name in ("straight", "broken"):
+        run = write_run(checkout, name, PATHS)
+        mlmd(checkout, "generate", str(run), "--task", "0", "--tasks", "1")
+        folders[name] = checkout / "runs" / name / "act", sbatch(checkout, "least_action_array.slurm", run)
+    found, job = folders["broken"]
+    wait_until(lambda: any((found / "partial").rglob("*.ckpt")), "no path is sought")
+    stopped = next((found / "partial").rglob("*.ckpt")).relative_to(found / "partial").parts[0].split("-")[1]
+    slurm.client("scancel", "--batch", "--signal=USR1", f"{job}_{stopped}")
+    assert [finish(checkout, "slurm", job) for _, job in folders.values()] == ["completed"] * 2, logs(checkout)
+    shown = slurm.client("scontrol", "show", "job", f"{job}_{stopped}")
+    assert re.search(r"Restarts=1\b", shown), shown
+    tables = [list(csv.DictReader((folder / "table.csv").read_text().splitlines())) for folder, _ in folders.values()]
+    names = [f"lj16-{system}-t0.1-l20_20_10-u8-g11-r0" for system in range(2)]
+    assert [[line["name"] for line in table] for table in tables] == [names, names]
+    for name in names:
+        one, other = (arrays_of(folder / "items" / f"{name}.npz") for folder, _ in folders.values())
+        for field in ("position", "velocity", "network_w1", "history_loss"):
+            np.testing.assert_array_equal(one[field], other[field], err_msg=f"{name} {field}")
+
+
+def arrays_of(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as archive:
+        return dict(archive)
 
 
 @pytest.mark.slurm

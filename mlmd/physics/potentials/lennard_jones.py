@@ -17,8 +17,11 @@ from mlmd.physics.compiled import compiled
 from mlmd.physics.lanes import filled
 from mlmd.physics.neighbors import NeighborList
 from mlmd.physics.potentials import lennard_jones_kernels as kernels
+from mlmd.physics.potentials import lennard_jones_paths as paths
+from mlmd.physics.potentials.along import AlongPath
 from mlmd.physics.potentials.base import Result
 from mlmd.physics.potentials.engine import DirectEngine, Engine, ListEngine, rows
+from mlmd.physics.potentials.lennard_jones_listed_paths import Listed
 from mlmd.physics.threads import in_threads
 from mlmd.state import InvalidInput, OverlappingAtoms
 
@@ -117,6 +120,27 @@ class LennardJones:
         data = self._parameters(lengths), np.empty((3, atoms, systems))
         return DirectEngine(kernels.side_by_side, data, self.sigma)
 
+    def along(
+        self, position: np.ndarray, box: np.ndarray | None, frames: int, threads: int = 1, near: float | None = None
+    ) -> AlongPath:
+        """Forces and Hessian products along paths of `frames` frames of the atoms at `position` (atoms, dim).
+
+        With `near`, in σ, curvatures leave out pairs beyond it, where all pairs interact and there are many. Raises as
+        `compute` does.
+        """
+        self.energies(position, box)
+        position, lengths = self._checked(position, box)
+        (atoms, dim), p = position.shape, self._parameters(lengths)
+        around = _around(lengths)
+        if self._has_list(atoms):
+            return Listed(p, self.offset, dim, around, self.cutoff, SKIN * self.sigma, frames, threads)
+        exact = paths.AllPairs(p, self.offset, dim, atoms, threads)
+        if self.cutoff is not None or near is None or atoms <= ALL_PAIRS:
+            return exact
+        reach = near * self.sigma
+        inside = p._replace(cutoff2=reach**2)
+        return paths.Near(exact, Listed(inside, 0.0, dim, around, reach, SKIN * self.sigma, frames, threads))
+
     def _checked(self, position: np.ndarray, box: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         position = boxes.positions(position)
         lengths = boxes.edges(box, position.shape[-1])
@@ -136,9 +160,7 @@ class LennardJones:
         return CONSTANT_SHIFT * self.epsilon if self.shift == "constant" else 0.0
 
     def _list(self, lengths: np.ndarray, threads: int = 1, skin: float = SKIN) -> NeighborList:
-        around = np.full(3, np.inf)
-        around[: len(lengths)] = lengths
-        return NeighborList(around, self.cutoff, skin * self.sigma, threads)
+        return NeighborList(_around(lengths), self.cutoff, skin * self.sigma, threads)
 
     def _has_list(self, atoms: int) -> bool:
         return atoms > ALL_PAIRS and self.cutoff is not None
@@ -159,6 +181,13 @@ class LennardJones:
         distance, first, second = nearest
         if distance < OVERLAP * self.sigma:
             raise OverlappingAtoms(system, (int(first), int(second)), float(distance))
+
+
+def _around(lengths: np.ndarray) -> np.ndarray:
+    """Edges (3,), infinite where open or missing."""
+    around = np.full(3, np.inf)
+    around[: len(lengths)] = lengths
+    return around
 
 
 @compiled()

@@ -82,13 +82,13 @@ def all_pairs(x, force, data):
         fx, fy, fz = load(reaction_x, first), load(reaction_y, first), load(reaction_z, first)
         after = min(first + LANES, atoms)
         for j in range(first, after):
-            dx, dy, dz = _nearest(xi - sx[j], yi - sy[j], zi - sz[j], p)
+            dx, dy, dz = nearest_lanes(xi - sx[j], yi - sy[j], zi - sz[j], p)
             r2 = dx * dx + dy * dy + dz * dz
             # An atom does not act on itself.
             over_r = where(r2 > 0.0, force_over_distance(r2, p.sigma2, p.cutoff2, p.strength), 0.0)
             fx, fy, fz = fx + over_r * dx, fy + over_r * dy, fz + over_r * dz
         for j in range(after, atoms):
-            dx, dy, dz = _nearest(xi - sx[j], yi - sy[j], zi - sz[j], p)
+            dx, dy, dz = nearest_lanes(xi - sx[j], yi - sy[j], zi - sz[j], p)
             over_r = force_over_distance(dx * dx + dy * dy + dz * dz, p.sigma2, p.cutoff2, p.strength)
             dx, dy, dz = over_r * dx, over_r * dy, over_r * dz
             fx, fy, fz = fx + dx, fy + dy, fz + dz
@@ -104,7 +104,7 @@ def all_pairs(x, force, data):
 
 
 @compiled()
-def _nearest(dx, dy, dz, p):
+def nearest_lanes(dx, dy, dz, p):
     """Lanes of difference vectors in units of the edges, at their nearest images and in units of length."""
     return p.edge[0] * (dx - nearest(dx)), p.edge[1] * (dy - nearest(dy)), p.edge[2] * (dz - nearest(dz))
 
@@ -125,7 +125,7 @@ def side_by_side(x, force, data):
             fx, fy, fz = load(force[0, i], first), load(force[1, i], first), load(force[2, i], first)
             for j in range(i + 1, atoms):
                 xj, yj, zj = load(scaled[0, j], first), load(scaled[1, j], first), load(scaled[2, j], first)
-                dx, dy, dz = _nearest(xi - xj, yi - yj, zi - zj, p)
+                dx, dy, dz = nearest_lanes(xi - xj, yi - yj, zi - zj, p)
                 over_r = force_over_distance(dx * dx + dy * dy + dz * dz, p.sigma2, p.cutoff2, p.strength)
                 dx, dy, dz = over_r * dx, over_r * dy, over_r * dz
                 fx, fy, fz = fx + dx, fy + dy, fz + dz
@@ -144,7 +144,7 @@ def many_atoms(x, force, data):
     refresh(x, neighbors)
     place, owner, row, count, index = _arrays(neighbors)
     rows = row.shape[0]
-    _listed(place, owner, row, count, index, p.sigma2, p.cutoff2, p.strength, 0, rows, force)
+    listed(place, owner, row, count, index, p.sigma2, p.cutoff2, p.strength, 0, rows, force)
 
 
 @compiled(parallel=True)
@@ -159,7 +159,7 @@ def many_atoms_threaded(x, force, data):
         follow(x, owner, shift, part * entries // parts, (part + 1) * entries // parts, place)
     for part in numba.prange(parts):
         first, last = part * rows // parts, (part + 1) * rows // parts
-        _listed(place, owner, row, count, index, sigma2, cutoff2, strength, first, last, force)
+        listed(place, owner, row, count, index, sigma2, cutoff2, strength, first, last, force)
 
 
 @compiled()
@@ -168,7 +168,7 @@ def _arrays(neighbors):
 
 
 @compiled()
-def _listed(place, owner, row, count, index, sigma2, cutoff2, strength, first, last, force):
+def listed(place, owner, row, count, index, sigma2, cutoff2, strength, first, last, force):
     """Forces on the atoms of the list's rows first … last − 1."""
     px, py, pz = place[0], place[1], place[2]
     for here in range(first, last):

@@ -1,0 +1,1 @@
+"""Other programs' ways of asking for what is here."""
