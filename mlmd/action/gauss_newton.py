@@ -31,7 +31,7 @@ from mlmd.action.path import Path
 from mlmd.physics.potentials import Potential
 
 # Hidden units for each unit of time, and at least: a liquid's fastest collisions are resolved.
-UNITS_PER_TIME, LEAST_UNITS = 56.0, 16
+UNITS_PER_TIME, LEAST_UNITS = 60.0, 16
 # Gauss points for each unit.
 POINTS = 1.6
 # How fast the weight falls beyond the front (1/τ), and in what part of 1/γ the front moves.
@@ -55,10 +55,10 @@ class Settings:
     """
 
     units: int | None = None
-    growth: float = 0.2
-    tolerance: float = 0.01
+    growth: float = 0.05
+    tolerance: float = 0.002
     newtonian: float = 0.01
-    cg_tolerance: float = 0.2
+    cg_tolerance: float = 0.1
     cg_steps: int = 500
     steps: int = 60
     near: float | None = 2.5

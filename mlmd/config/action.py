@@ -77,11 +77,14 @@ class GaussNewton(Action):
     velocities: bool = Field(True, description="the velocities at the ends are given, not the positions alone")
     units: Counts | None = Field(None, description="hidden units; none: what the window's length asks for")
     growth: float = Field(
-        0.2, gt=0, lt=1, description="residual of the worst atom, relative to forces, up to which the path grows inward"
+        0.05,
+        gt=0,
+        lt=1,
+        description="residual of the worst atom, relative to forces, up to which the path grows inward",
     )
-    tolerance: float = Field(0.01, gt=0, lt=1, description="the same, at which it grows on")
+    tolerance: float = Field(0.002, gt=0, lt=1, description="the same, at which it grows on")
     newtonian: float = Field(0.01, gt=0, lt=1, description="the same, below which a path is called Newtonian")
-    cg_tolerance: float = Field(0.2, gt=0, lt=1, description="relative residual of a step's linear problem")
+    cg_tolerance: float = Field(0.1, gt=0, lt=1, description="relative residual of a step's linear problem")
     cg_steps: int = Field(500, gt=0, description="conjugate-gradient steps in a Gauss–Newton step at most")
     steps: int = Field(60, gt=0, description="Gauss–Newton steps for each stretch that the path grows, at most")
     near: Number | None = Field(2.5, description="pairs farther apart are left out of Hessians (σ); none: none are")
@@ -132,6 +135,7 @@ class PositionsOnly(Action):
 
     method: Literal["positions_only"] = Field("positions_only", description="how paths are sought")
     restarts: int = Field(16, gt=0, description="starts in each window; the first that finds a path ends the rest")
+    hops: int = Field(300, ge=0, description="kicks after which a search gives up")
 
     @property
     def clamped(self) -> bool:

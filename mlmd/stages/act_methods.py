@@ -180,7 +180,7 @@ def _published(search: Search) -> Found:
 def _positions_only(search: Search) -> Found:
     from mlmd.action import transitions
 
-    settings = transitions.Settings(threads=search.action.threads)
+    settings = transitions.Settings(hops=search.action.hops, threads=search.action.threads)
     saved = search.checkpoints.load()
     state = None if saved is None else unpacked(transitions.State, saved)
     watch = Watch(search, saved)
