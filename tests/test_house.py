@@ -18,6 +18,8 @@ TOP = {
 
 EVERYWHERE = {"numpy"}
 NETWORK_AND_FILES = {"zarr", "dask", "distributed", "dask_jobqueue", "dask_mpi", "mpi4py", "horovod"}
+# What single rooms of science may import besides.
+MORE = {"interfaces": {"ase", "h5py"}, "action": {"scipy"}}
 # Modules (the longest prefix that fits counts) → what of this tree and what third-party packages they may import.
 LAYERS: dict[str, tuple[set[str], set[str]]] = {
     # layer 0
@@ -33,6 +35,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "hpc.ranks": ({"hpc"}, EVERYWHERE | NETWORK_AND_FILES | {"tensorflow"}),
     "hpc.training_log": ({"hpc"}, EVERYWHERE | {"tensorflow"}),
     "hpc.training": ({"hpc"}, EVERYWHERE | NETWORK_AND_FILES | {"tensorflow", "keras"}),
+    "hpc.descent": ({"hpc"}, EVERYWHERE | {"tensorflow", "keras"}),
     # layer 2
     "mlmd.physics": ({"mlmd.physics", "mlmd.fields", "mlmd.units", "mlmd.state"}, EVERYWHERE | {"numba"}),
     "mlmd.physics.lanes": ({"mlmd.physics"}, {"numba", "llvmlite"}),
@@ -53,7 +56,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         f"mlmd.{room}": (
             {f"mlmd.{room}", "mlmd.physics", "mlmd.models", "mlmd.analysis"}
             | {"mlmd.fields", "mlmd.units", "mlmd.state", "mlmd.config"},
-            EVERYWHERE | {"numba"} | ({"ase", "h5py"} if room == "interfaces" else set()),
+            EVERYWHERE | {"numba"} | MORE.get(room, set()),
         )
         for room in ("datasets", "rollout", "action", "interfaces")
     },

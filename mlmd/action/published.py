@@ -21,9 +21,9 @@ Loss and gradient are numpy; forces and their derivatives along the path come fr
 A stage moves the network: for each of `Published.phases` in turn, down its objective, for its epochs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,9 +35,6 @@ from mlmd.physics.potentials import LennardJones
 from mlmd.physics.potentials.engine import rows
 from mlmd.physics.potentials.lennard_jones_kernels import parameters
 from mlmd.state import SimulationFailure
-
-if TYPE_CHECKING:
-    import keras
 
 # E_norm is taken anew after so many epochs.
 RENEWAL = 1000
@@ -114,8 +111,8 @@ class Published:
             Phase("action", OnsagerMachlup(ends, potential, settings), settings.epochs),
         )
 
-    def network(self) -> "keras.Model":
-        """The network at its start: what all phases move."""
+    def network(self) -> Any:
+        """The network at its start, a Keras model: what all phases move."""
         from mlmd.models import path_network
 
         chosen, outputs = self.settings, self.ends.dim * self.ends.atoms
@@ -125,10 +122,10 @@ class Published:
 
 @dataclass(frozen=True)
 class NetworkPath:
-    """The path that a network gives, asked as `mlmd.action.path.Path` is."""
+    """The path that a network (a Keras model) gives, asked as `mlmd.action.path.Path` is."""
 
     ends: Ends
-    network: "keras.Model"
+    network: Callable[[np.ndarray], Any]
 
     def position(self, times: np.ndarray) -> np.ndarray:
         """At `times` (m,): (m, atoms, dim), doubles."""

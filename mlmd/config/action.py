@@ -80,7 +80,7 @@ class GaussNewton(Action):
         0.05,
         gt=0,
         lt=1,
-        description="residual of the worst atom, relative to forces, up to which the path grows inward",
+        description="residual of the worst atom, relative to forces, up to which the path grows",
     )
     tolerance: float = Field(0.002, gt=0, lt=1, description="the same, at which it grows on")
     newtonian: float = Field(0.01, gt=0, lt=1, description="the same, below which a path is called Newtonian")
