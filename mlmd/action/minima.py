@@ -1,8 +1,4 @@
-"""Minima of clusters between which transitions are sought.
-
-The seven-atom cluster in two dimensions, whose centre atom changes places with the surface: Dellago, Bolhuis, Chandler,
-J. Chem. Phys. 108, 9236 (1998); Passerone, Parrinello, Phys. Rev. Lett. 87, 108302 (2001).
-"""
+"""Minima of clusters between which transitions are sought."""
 
 from typing import NamedTuple
 
@@ -12,11 +8,8 @@ from scipy.spatial.distance import cdist
 
 from mlmd.action.shooting import numba_threads
 from mlmd.physics.potentials import Potential
-from mlmd.physics.potentials.lennard_jones import LennardJones
-from mlmd.state import InvalidInput, SimulationFailure
+from mlmd.state import SimulationFailure
 
-# Where the energy of a pair of Lennard-Jones atoms is lowest, in σ.
-NEIGHBOURS = 2.0 ** (1 / 6)
 # Corrections that L-BFGS keeps, its steps at most, and its first one: a longer one may take atoms through each other.
 MEMORY, STEPS, FIRST_STEP = 50, 20_000, 0.02
 # Random orientations from which `aligned` starts, and its turns from each.
@@ -58,27 +51,6 @@ def relax(
     if not left <= tolerance:
         raise SimulationFailure(f"no minimum in {found.nit} steps: forces of {left:.3g} are left ({found.message})")
     return Relaxed(start + FIRST_STEP * found.x.reshape(start.shape), float(found.fun), left)
-
-
-def hexagon(shift: int = 1) -> np.ndarray:
-    """End states (2, 7, 2) of the migration: atom 0 is at the centre of the first, and at the rim of the last.
-
-    Both are the relaxed hexagon, energy −12.535 ε. Atoms 0 and 1 change places, and the other five go on around the rim
-    by `shift` seats, 1 to 4; where none goes on the two can only pass through each other. The last state is turned such
-    that the atoms go the shortest way, Σ|Δ|²; of all ways but through each other, the one with shift 1 is the shortest.
-    """
-    if shift not in range(1, 5):
-        raise InvalidInput(f"shift: five atoms go on by 1 to 4 seats, not by {shift}")
-    angles = np.pi / 3 * np.arange(6)
-    guess = NEIGHBOURS * np.concatenate([[[0.0, 0.0]], np.stack([np.cos(angles), np.sin(angles)], axis=1)])
-    first = relax(guess, LennardJones(cutoff=None), tolerance=1e-7).position
-    first -= first.mean(axis=0)
-    seats = np.concatenate([[1, 0], 2 + np.roll(np.arange(5), -shift)])
-    # In the plane a turn is a factor e^{iα}: the best one has the phase of Σ z̄′z.
-    z = first[:, 0] + 1j * first[:, 1]
-    overlap = z[seats].conj() @ z
-    last = z[seats] * overlap / np.abs(overlap)
-    return np.stack([first, np.stack([last.real, last.imag], axis=1)])
 
 
 def aligned(position: np.ndarray, reference: np.ndarray, random: np.random.Generator) -> np.ndarray:

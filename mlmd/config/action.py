@@ -106,7 +106,8 @@ class Published(Action):
 
     method: Literal["published"] = Field("published", description="how paths are sought")
     lambdas: Annotated[tuple[Weights, ...], Strict(False), Field(min_length=1)] = Field(
-        ((20.0, 20.0, 10.0),), description="triples of weights: end positions, end velocities, energy"
+        ((20.0, 20.0, 1.0),),
+        description="triples of weights: end positions, end velocities, energy; the public program's, the paper has 10",
     )
     lambda_draws: Count | None = Field(
         None, description="so many triples drawn at random from 1, 10, 20, …, 100 instead of lambdas; none: lambdas"

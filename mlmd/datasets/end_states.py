@@ -22,14 +22,12 @@ from mlmd.config.end_states import PROBLEMS
 from mlmd.datasets import verlet
 from mlmd.datasets.base import ArraySchema, Row, placed, schema_of
 from mlmd.datasets.windows import Moments
+from mlmd.physics.clusters import migration
 from mlmd.physics.potentials import LennardJones
 
 FILES = Path(__file__).with_name("end_states_data")
 ENDS = ("end_position", "end_time")
 WITH_VELOCITIES = ("end_velocity", "box", "position", "velocity", "energy")
-# Places of the hexagon, the centre and then around it, that its atoms go to: a triangle of neighbours turns by a third.
-# On straight lines no two of them meet; where two atoms only change places, those go through each other.
-TURNED = (1, 2, 0, 3, 4, 5, 6)
 
 
 def rows(config: Any) -> list[dict[str, Any]]:
@@ -86,21 +84,9 @@ def moments(config: Any, row: Row, arrays: Mapping[str, np.ndarray]) -> Mapping[
 def published(name: str) -> dict[str, np.ndarray]:
     """Position (2, atoms, dim) of both states, and velocity and box (dim,) where there are, as doubles."""
     if name == "cluster7":
-        start = hexagon()
-        return {"position": np.stack([start, start[list(TURNED)]])}
+        return {"position": migration()}
     with np.load(FILES / f"{name}.npz", allow_pickle=False) as archive:
         return {key: archive[key].astype(np.float64) for key in archive.files}
-
-
-def hexagon() -> np.ndarray:
-    """The ground state of seven atoms in a plane, (7, 2): a centre, and six around it.
-
-    Of its 21 pairs 12 are an edge a apart, 6 √3 a and 3 2a, so that U(a) = 4 (A a⁻¹² − B a⁻⁶) with
-    A = 12 + 6/3⁶ + 3/2¹² and B = 12 + 6/3³ + 3/2⁶, which is least at a⁶ = 2 A/B.
-    """
-    edge = (2.0 * (12 + 6 / 3**6 + 3 / 2**12) / (12 + 6 / 3**3 + 3 / 2**6)) ** (1 / 6)
-    angle = np.arange(6) * np.pi / 3
-    return np.concatenate([np.zeros((1, 2)), edge * np.stack([np.cos(angle), np.sin(angle)], axis=1)])
 
 
 def _steps(config: Any, name: str) -> int:

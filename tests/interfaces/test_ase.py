@@ -7,8 +7,8 @@ from ase.calculators.fd import calculate_numerical_forces
 from ase.calculators.lj import LennardJones as AseLennardJones
 
 from mlmd.action import elastic_band
-from mlmd.action.minima import hexagon
 from mlmd.interfaces.ase import Calculator, edges, interpolated, neb, neb_by_parts
+from mlmd.physics import clusters
 from mlmd.physics.lattices import fcc
 from mlmd.physics.potentials import POTENTIALS, LennardJones
 from mlmd.state import InvalidInput
@@ -105,7 +105,7 @@ def test_cells_and_symbols_that_cannot_be_are_refused():
 
 
 def test_interpolated_images_stand_between_the_ends_and_apart():
-    ends = hexagon()
+    ends = clusters.migration(shift=1)
     line, spread = (interpolated(ends, 9, method) for method in ("linear", "idpp"))
     for images in (line, spread):
         assert images.shape == (9, 7, 2)
@@ -118,7 +118,7 @@ def test_interpolated_images_stand_between_the_ends_and_apart():
 
 @pytest.fixture(scope="module")
 def migration():
-    return neb(interpolated(hexagon(shift=2), 15), FREE, spring=2.0)
+    return neb(interpolated(clusters.migration(shift=2), 15), FREE, spring=2.0)
 
 
 def test_the_band_ends_on_a_saddle_above_both_minima(migration):
@@ -145,13 +145,13 @@ def hessian(position):
 
 
 def test_the_barrier_does_not_depend_on_how_many_images_there_are(migration):
-    other = neb(interpolated(hexagon(shift=2), 16), FREE, spring=5.0)
+    other = neb(interpolated(clusters.migration(shift=2), 16), FREE, spring=5.0)
     assert other.converged
     assert other.barrier == pytest.approx(migration.barrier, abs=1e-4)
 
 
 def test_in_parts_the_barrier_is_the_same_and_every_minimum_on_the_way_is_one(migration):
-    whole = neb_by_parts(interpolated(hexagon(shift=2), 15), FREE, images=9, spring=2.0)
+    whole = neb_by_parts(interpolated(clusters.migration(shift=2), 15), FREE, images=9, spring=2.0)
     assert whole.converged
     assert whole.barrier == pytest.approx(migration.barrier, abs=1e-4)
     energy = whole.energy
@@ -165,8 +165,8 @@ def test_in_parts_the_barrier_is_the_same_and_every_minimum_on_the_way_is_one(mi
 
 
 def test_a_band_that_is_not_given_the_steps_says_so():
-    band = neb(interpolated(hexagon(), 9), FREE, steps=3)
+    band = neb(interpolated(clusters.migration(shift=1), 9), FREE, steps=3)
     assert not band.converged
-    np.testing.assert_array_equal(band.position[[0, -1]], hexagon())
+    np.testing.assert_array_equal(band.position[[0, -1]], clusters.migration(shift=1))
     with pytest.raises(InvalidInput, match="3 images"):
-        neb(hexagon(), FREE)
+        neb(clusters.migration(shift=1), FREE)
