@@ -46,8 +46,6 @@ TITLES = {
     "positions": "End positions alone",
     "clusters": "Transitions of clusters, end positions alone",
 }
-# A dataset is made in so many shares, one after the other: each of its items is made here, without a cluster.
-SHARES = 2
 # What each study is there for.
 OF_STUDIES = {"windows": ("windows/lyapunov",), "epochs": ("published_epoch_speedup",)}
 log = logging.getLogger(__name__)
@@ -95,9 +93,8 @@ def complete(run: Run, file: Path, stop: StopFlag) -> None:
         if stop.requested:
             raise Preempted(f"a stage of {file}")
 
-    for share in range(SHARES):
-        look()
-        generate.generate(run, f"mlmd generate {file}", share, SHARES)
+    look()
+    generate.generate(run, f"mlmd generate {file}")
     look()
     try:
         act.act(run, f"mlmd act {file}")
