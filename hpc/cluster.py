@@ -93,11 +93,9 @@ def run(
 def _connect(workers: Workers) -> Iterator["Client"]:
     import dask
 
-    # At its first import it reads its log levels and adds its defaults to dask's settings: among those below, they
-    # would leave with them.
-    with dask.config.set(logging=LOG_LEVELS):
-        import distributed  # noqa: F401
-
+    if "distributed" in sys.modules:
+        # Its defaults came among settings like those below, and left with them.
+        dask.config.refresh()
     settings = {
         "distributed.scheduler.allowed-failures": ALLOWED_WORKER_LOSSES,
         "distributed.comm.timeouts.connect": "60s",
@@ -108,6 +106,7 @@ def _connect(workers: Workers) -> Iterator["Client"]:
         },
         "distributed.scheduler.http.routes": [],
         "distributed.worker.http.routes": [],
+        # Read when distributed is first imported, which is why that happens below.
         "logging": LOG_LEVELS,
         # A busy compile or a slow file system is not a dead worker.
         "distributed.admin.tick.limit": "1h",

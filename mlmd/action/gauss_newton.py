@@ -106,7 +106,7 @@ def solve(
     """The path of least action between `ends`.
 
     `watch` is called with the state after each step; a `state` handed in is gone on from. `guess` is a path to start
-    from instead of the lift, all of it at once. A path that is not Newtonian is returned as such, with its residual.
+    from instead of the lift. A path that is not Newtonian is returned as such, with its residual.
     """
     settings = settings or Settings()
     started = time.perf_counter()
@@ -116,8 +116,8 @@ def solve(
     known = state
     if state is None:
         start = np.zeros((basis.functions, 3 * ends.atoms)) if guess is None else project(guess, basis)
-        grows = ends.velocity is not None and guess is None
-        state = State(start, np.tile(linear.weights, ends.atoms), -MOVE / DECAY if grows else 0.5 * ends.time)
+        front = 0.5 * ends.time if ends.velocity is None else -MOVE / DECAY
+        state = State(start, np.tile(linear.weights, ends.atoms), front)
     here = linear.residual(state.coefficients)
     if known is None and state.front < 0.5 * ends.time:
         state = _grown(linear, state, linear.squares(here), settings)

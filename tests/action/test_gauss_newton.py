@@ -11,7 +11,7 @@ from mlmd.action.ends import made
 from mlmd.action.gauss_newton import Settings, State, solve
 from mlmd.action.linear import Linear
 from mlmd.action.measures import measure, residual_action, rmsd
-from mlmd.action.path import Path, frame_times
+from mlmd.action.path import frame_times
 from mlmd.physics.potentials import LennardJones
 from tests.action.liquid import FRAMES, POTENTIAL, ends_of
 
@@ -69,9 +69,12 @@ def test_without_growing_from_both_ends_more_is_lost():
     grown = [solve(ends, POTENTIAL).newtonian for ends in windows]
     at_once = []
     for ends in windows:
-        basis = FrozenNetwork(ends.time, gauss_newton.units_for(ends.time), clamped=True)
-        lift = Path(ends, basis, np.zeros((basis.functions, 3 * ends.atoms)))
-        at_once.append(solve(ends, POTENTIAL, guess=lift).newtonian)
+        units = gauss_newton.units_for(ends.time)
+        basis = FrozenNetwork(ends.time, units, clamped=True)
+        linear = Linear(ends, POTENTIAL, basis, int(np.ceil(gauss_newton.POINTS * units)), None, 1)
+        weights = np.tile(linear.weights, ends.atoms)
+        lift = State(np.zeros((basis.functions, 3 * ends.atoms)), weights, front=0.5 * ends.time)
+        at_once.append(solve(ends, POTENTIAL, state=lift).newtonian)
     assert all(grown)
     assert not all(at_once)
 

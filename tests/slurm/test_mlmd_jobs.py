@@ -149,7 +149,7 @@ def test_paths_are_sought_by_a_job_array_and_a_task_that_is_stopped_goes_on(slur
     shown = slurm.client("scontrol", "show", "job", f"{job}_{stopped}")
     assert re.search(r"Restarts=1\b", shown), shown
     tables = [list(csv.DictReader((folder / "table.csv").read_text().splitlines())) for folder, _ in folders.values()]
-    names = [f"lj16-{system}-t0.1-l20_20_10-u8-g11-r0" for system in range(2)]
+    names = [f"lj16-{system}-t0.1-l20_20_1-u8-g11-r0" for system in range(2)]
     assert [[line["name"] for line in table] for table in tables] == [names, names]
     for name in names:
         one, other = (arrays_of(folder / "items" / f"{name}.npz") for folder, _ in folders.values())

@@ -203,7 +203,7 @@ def test_searches_that_break_off_are_results_with_a_reason(liquids, tmp_path, mo
     assert metrics["published/lj16/rmsd"] is None
     why = "atoms all but meet there"
     assert why in read(tmp_path, "published.json")["not_finite"]["published/lj16/rmsd"]
-    assert why in read(tmp_path, "runs/theirs.json")["failed"]["lj16-0-t0.5-l20_20_10-u8-g11-r0"]
+    assert why in read(tmp_path, "runs/theirs.json")["failed"]["lj16-0-t0.5-l20_20_1-u8-g11-r0"]
     assert why in (tmp_path / "tiny/theirs/report.html").read_text()
     assert metrics["published_epoch_speedup"] is None
 
