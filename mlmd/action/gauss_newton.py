@@ -36,8 +36,8 @@ UNITS_PER_TIME, LEAST_UNITS = 60.0, 16
 POINTS = 1.6
 # How fast the weight falls beyond the front (1/τ), and in what part of 1/γ the front moves.
 DECAY, MOVE = 40.0, 0.1
-# Levenberg's damping at first, at most, and at least while the path grows: what lies beyond the front is held by it.
-FIRST_DAMPING, MOST_DAMPING, LEAST_GROWING = 1e-3, 1e8, 1e-3
+# Levenberg's damping at first, and at least while the path grows: it holds what lies beyond the front; and at most.
+FIRST_DAMPING, MOST_DAMPING = 1e-3, 1e8
 # A step is the last one that moves the path by less (σ, root mean square), or leaves more than this part of the action.
 SETTLED, SLOW = 1e-5, 0.99
 
@@ -69,8 +69,8 @@ class Settings:
 class State:
     """Where a search is: all that it needs to go on from, bit for bit.
 
-    coefficients (functions, 3·atoms); weights (points,) with those of the quadrature; `steps_here` since the front was
-    moved
+    coefficients (functions, 3·atoms); weights (points, atoms) with those of the quadrature; front: below 0 of a path
+    that has yet to grow; `steps_here` since the front was moved
     """
 
     coefficients: np.ndarray
@@ -113,13 +113,12 @@ def solve(
     units = units_for(ends.time, settings.units)
     basis = basis or FrozenNetwork(ends.time, units, ends.velocity is not None)
     linear = Linear(ends, potential, basis, int(np.ceil(POINTS * units)), settings.near, settings.threads)
-    known = state
     if state is None:
         start = np.zeros((basis.functions, 3 * ends.atoms)) if guess is None else project(guess, basis)
         front = 0.5 * ends.time if ends.velocity is None else -MOVE / DECAY
         state = State(start, np.tile(linear.weights, ends.atoms), front)
     here = linear.residual(state.coefficients)
-    if known is None and state.front < 0.5 * ends.time:
+    if state.front < 0.0:
         state = _grown(linear, state, linear.squares(here), settings)
     while not state.done:
         state, here = _step(linear, state, here, settings)
@@ -139,6 +138,8 @@ def units_for(time: float, units: int | None = None) -> int:
 
 def project(path: Path, basis: Basis) -> np.ndarray:
     """Coefficients of a path in another basis through the same ends, nearest in the second derivative."""
+    if path.basis is basis:
+        return path.coefficients
     times, weights = gauss_points(path.ends.time, 4 * max(basis.functions, path.basis.functions) + 32)
     curvature = path.basis.evaluate(times)[2] @ path.coefficients
     own = np.sqrt(weights)[:, None] * basis.evaluate(times)[2]
@@ -196,7 +197,7 @@ def _advanced(
         return replace(state, done=enough)
     if enough or worst < settings.tolerance:
         return _grown(linear, state, squares, settings)
-    return replace(state, damping=max(state.damping, LEAST_GROWING))
+    return replace(state, damping=max(state.damping, FIRST_DAMPING))
 
 
 def _grown(linear: Linear, state: State, squares: np.ndarray, settings: Settings) -> State:
@@ -215,8 +216,7 @@ def _grown(linear: Linear, state: State, squares: np.ndarray, settings: Settings
         if _worst(linear, weights_at(trial), squares) > settings.growth:
             break
         front = float(trial)
-    damping = min(max(state.damping, LEAST_GROWING), FIRST_DAMPING)
-    return replace(state, front=front, weights=weights_at(front), steps_here=0, damping=damping)
+    return replace(state, front=front, weights=weights_at(front), steps_here=0, damping=FIRST_DAMPING)
 
 
 def _worst(linear: Linear, weights: np.ndarray, squares: np.ndarray) -> float:

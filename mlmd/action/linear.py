@@ -17,7 +17,7 @@ class Linear:
     """Newton's equation around one path, at Gauss points: the residual r = q̈ − F(q) and its derivative.
 
     weights (points, 1), distance (points, 1): the quadrature's weights, and the time to the nearer end; force_squared:
-    |F|² of an atom, the mean of all at both ends. Paths and residuals are (points, 3·atoms), coefficients
+    what the function of that name gives. Paths and residuals are (points, 3·atoms), coefficients
     (functions, 3·atoms), weights of a step (points, atoms).
     """
 
@@ -32,8 +32,7 @@ class Linear:
         self._shape = (points, 3, ends.atoms)
         self._force, self._product = np.empty(self._shape), np.empty(self._shape)
         self._stiffness = np.empty((points, ends.atoms))
-        forces = [potential.compute(position, ends.box).forces for position in ends.position]
-        self.force_squared = max(float(np.mean([np.sum(force**2, axis=1) for force in forces])), LEAST_FORCE**2)
+        self.force_squared = force_squared(ends, potential)
 
     def residual(self, coefficients: np.ndarray) -> np.ndarray:
         """r; the derivatives asked for later are taken here."""
@@ -78,6 +77,12 @@ class Linear:
             return np.ascontiguousarray((inverse @ of_atom).transpose(1, 2, 0)).reshape(functions, -1)
 
         return apply
+
+
+def force_squared(ends: Ends, potential: Potential) -> float:
+    """|F|² of an atom, the mean of all at both ends: what residuals are relative to."""
+    forces = [potential.compute(position, ends.box).forces for position in ends.position]
+    return max(float(np.mean([np.sum(force**2, axis=1) for force in forces])), LEAST_FORCE**2)
 
 
 def conjugate_gradients(

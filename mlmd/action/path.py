@@ -9,13 +9,8 @@ from mlmd.action.ends import Ends
 from mlmd.physics.potentials.engine import rows
 
 
-@dataclass(frozen=True)
-class Path:
-    """q(t) = lift(t) + Σₖ cₖ φₖ(t), with `coefficients` (functions, 3·atoms), one row a coordinate after the other."""
-
-    ends: Ends
-    basis: Basis
-    coefficients: np.ndarray
+class Derivatives:
+    """Position, velocity and acceleration of what gives its derivatives by their order, `_at(times, order)`."""
 
     def position(self, times: np.ndarray) -> np.ndarray:
         """At `times` (m,): (m, atoms, dim)."""
@@ -28,6 +23,15 @@ class Path:
     def acceleration(self, times: np.ndarray) -> np.ndarray:
         """At `times` (m,): (m, atoms, dim)."""
         return self._at(times, 2)
+
+
+@dataclass(frozen=True)
+class Path(Derivatives):
+    """q(t) = lift(t) + Σₖ cₖ φₖ(t), with `coefficients` (functions, 3·atoms), one row a coordinate after the other."""
+
+    ends: Ends
+    basis: Basis
+    coefficients: np.ndarray
 
     def _at(self, times: np.ndarray, derivative: int) -> np.ndarray:
         times = np.asarray(times, dtype=np.float64)

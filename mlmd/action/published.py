@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlmd.action.ends import Ends
-from mlmd.action.path import frame_times
+from mlmd.action.path import Derivatives, frame_times
 from mlmd.action.published_kernels import crowding
 from mlmd.physics import box as boxes
 from mlmd.physics.potentials import LennardJones
@@ -121,23 +121,11 @@ class Published:
 
 
 @dataclass(frozen=True)
-class NetworkPath:
-    """The path that a network (a Keras model) gives, asked as `mlmd.action.path.Path` is."""
+class NetworkPath(Derivatives):
+    """The path that a network (a Keras model) gives, asked as `mlmd.action.path.Path` is; doubles."""
 
     ends: Ends
     network: Callable[[np.ndarray], Any]
-
-    def position(self, times: np.ndarray) -> np.ndarray:
-        """At `times` (m,): (m, atoms, dim), doubles."""
-        return self._at(times, 0)
-
-    def velocity(self, times: np.ndarray) -> np.ndarray:
-        """At `times` (m,): (m, atoms, dim), doubles."""
-        return self._at(times, 1)
-
-    def acceleration(self, times: np.ndarray) -> np.ndarray:
-        """At `times` (m,): (m, atoms, dim), doubles."""
-        return self._at(times, 2)
 
     def _at(self, times: np.ndarray, order: int) -> np.ndarray:
         outputs = np.asarray(self.network(asked(times, order)), dtype=np.float64)

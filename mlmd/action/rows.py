@@ -6,23 +6,15 @@ import numpy as np
 
 from mlmd.action.basis import FrozenNetwork, gauss_points
 from mlmd.action.ends import Ends
+from mlmd.action.linear import force_squared
 from mlmd.action.measures import residual_action
 from mlmd.action.path import Path
+from mlmd.action.shooting import SimulatedPath
 from mlmd.physics.potentials import Potential
 
 
-class AnyPath(Protocol):
+class AnyPath(SimulatedPath, Protocol):
     """A path between ends, whatever it is made of."""
-
-    ends: Ends
-
-    def position(self, times: np.ndarray) -> np.ndarray:
-        """At `times` (m,): (m, atoms, dim)."""
-        ...
-
-    def velocity(self, times: np.ndarray) -> np.ndarray:
-        """At `times` (m,): (m, atoms, dim)."""
-        ...
 
     def acceleration(self, times: np.ndarray) -> np.ndarray:
         """At `times` (m,): (m, atoms, dim)."""
@@ -48,5 +40,4 @@ def departure(ends: Ends, units: int, spread: float, random: np.random.Generator
 def relative_residual(path: AnyPath, potential: Potential) -> float:
     """∫|q̈ − F|² dt / (T |F|²), |F|² the mean of both ends: far below 1 of a path that is Newtonian."""
     ends = path.ends
-    squares = [np.sum(potential.compute(position, ends.box).forces ** 2) for position in ends.position]
-    return residual_action(path, potential) / (ends.time * float(np.mean(squares)))
+    return residual_action(path, potential) / (ends.time * ends.atoms * force_squared(ends, potential))

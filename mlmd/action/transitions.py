@@ -164,9 +164,9 @@ class _Hunt:
     def _minimum(self, coefficients: np.ndarray, length: float) -> gauss_newton.Solution:
         """The nearest minimum of the action of paths that take `length` of T; shorter paths are the same in space."""
         ends = replace(self.ends, time=length * self.ends.time)
-        basis = FrozenNetwork(ends.time, self.basis.units, clamped=False)
+        basis = self.basis if length == 1.0 else FrozenNetwork(ends.time, self.basis.units, clamped=False)
         guess = Path(ends, basis, coefficients / length**1.5)
-        return gauss_newton.solve(ends, self.potential, self._solver, guess=guess)
+        return gauss_newton.solve(ends, self.potential, self._solver, guess=guess, basis=basis)
 
     def _kicked(self, state: State) -> np.ndarray:
         random = np.random.default_rng([state.seed, state.step])

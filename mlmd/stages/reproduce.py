@@ -16,10 +16,11 @@ import base64
 import importlib
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType, ModuleType
+from typing import Any
 
 from hpc import atomic, provenance
 from hpc.errors import Preempted, UserError
@@ -72,18 +73,36 @@ def reproduce(folder: Path, command: str, accept: Collection[str] = ()) -> str:
     and studies were made under (see `mlmd.stages.train`). Raises `ConfigError` before any work, `Preempted` on a
     signal, and `CampaignIncomplete` at the end where something failed.
     """
-    campaign, started = config.load(folder), time.time()
+    return carry_out(config.load(folder), command, accept, work.complete, work.gather, _studies, write)
+
+
+def carry_out(
+    campaign: Any,
+    command: str,
+    accept: Collection[str],
+    complete: Callable,
+    gather: Callable,
+    studies: Callable[[], Mapping[str, Callable]],
+    write: Callable,
+) -> str:
+    """Takes a campaign's runs through their stages, then makes its studies and writes its files; what to print.
+
+    `complete(run, file, stop, accept)` does a run's stages, `gather(campaign, name, accept)` returns what is kept of
+    it, `studies()` are looked up when the runs are there, and `write(campaign, gathered, studied, failures, started)`
+    ends it. Raises what `reproduce` does, but `ConfigError`.
+    """
+    started = time.time()
     gathered: dict[str, dict] = {}
     studied: dict[str, dict] = {}
     failures: dict[str, str] = {}
     with StopFlag() as stop:
-        for name, run in campaign.runs.items():
-            log.info("run %d of %d: %s", list(campaign.runs).index(name) + 1, len(campaign.runs), name)
+        for number, (name, run) in enumerate(campaign.runs.items(), 1):
+            log.info("run %d of %d: %s", number, len(campaign.runs), name)
             with telling(name, failures):
-                work.complete(run, campaign.files[name], stop, accept)
-                gathered[name] = work.gather(campaign, name, accept)
+                complete(run, campaign.files[name], stop, accept)
+                gathered[name] = gather(campaign, name, accept)
         runs = {name: campaign.runs[name] for name in gathered}
-        for name, function in _studies().items():
+        for name, function in studies().items():
             if stop.requested:
                 raise Preempted(f"study {name}")
             with telling(f"study {name}", failures):

@@ -13,7 +13,6 @@ the campaign is started again; a run or study that fails hides no other.
 
 import json
 import logging
-import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from mlmd.config import action_campaign as config
 from mlmd.config.action_campaign import ActionCampaign
 from mlmd.stages import act, act_report, act_rows, act_table, generate, report
 from mlmd.stages import campaign as work
-from mlmd.stages.reproduce import VERDICTS, CampaignIncomplete, add_study, image, links, telling
+from mlmd.stages.reproduce import VERDICTS, add_study, carry_out, image, links
 
 NAME = "least-action"
 TEMPLATE = "reproduce_least_action.html"
@@ -58,27 +57,7 @@ def reproduce(folder: Path, command: str, accept: Collection[str] = ()) -> str:
     studies were made under. Raises `ConfigError` before any work, `Preempted` on a signal, and `CampaignIncomplete` at
     the end where something failed.
     """
-    campaign, started = config.load(folder), time.time()
-    gathered: dict[str, dict] = {}
-    studied: dict[str, dict] = {}
-    failures: dict[str, str] = {}
-    with StopFlag() as stop:
-        for number, (name, run) in enumerate(campaign.runs.items(), 1):
-            log.info("run %d of %d: %s", number, len(campaign.runs), name)
-            with telling(name, failures):
-                complete(run, campaign.files[name], stop)
-                gathered[name] = gather(campaign, name, accept)
-        runs = {name: campaign.runs[name] for name in gathered}
-        for name, function in _studies().items():
-            if stop.requested:
-                raise Preempted(f"study {name}")
-            with telling(f"study {name}", failures):
-                studied[name] = work.study(campaign, name, function, runs, accept)
-    write(campaign, gathered, studied, failures, started)
-    page = campaign.out / "report.html"
-    if failures:
-        raise CampaignIncomplete(failures, page, command)
-    return f"{campaign.name}: {len(gathered)} runs, {len(studied)} studies: {page}"
+    return carry_out(config.load(folder), command, accept, complete, gather, _studies, write)
 
 
 def submit(folder: Path, scheduler: str | None, dry_run: bool) -> str:
@@ -86,7 +65,7 @@ def submit(folder: Path, scheduler: str | None, dry_run: bool) -> str:
     return work.submit_all(NAME, config.load(folder), folder, scheduler, dry_run)
 
 
-def complete(run: Run, file: Path, stop: StopFlag) -> None:
+def complete(run: Run, file: Path, stop: StopFlag, _accept: Collection[str]) -> None:
     """Generates and seeks paths; each stage does what is missing. Searches that break off are told in the report."""
 
     def look() -> None:
