@@ -193,6 +193,45 @@ def nearest(_context, value):
 
 
 @intrinsic
+def fused(_context, a, b, c):
+    """A × b + c with one rounding; each of them lanes or a number, at least one lanes."""
+
+    def generate(_target, builder, signature, arguments):
+        values = [_as_lanes(builder, v, kind) for v, kind in zip(arguments, signature.args, strict=True)]
+        kind = ir.FunctionType(_DOUBLES, [_DOUBLES] * 3)
+        fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f64")
+        return builder.call(fma, values)
+
+    kinds = (a, b, c)
+    mixed = any(isinstance(k, _Lanes) for k in kinds) and all(isinstance(k, _Lanes | types.Float) for k in kinds)
+    return (_lanes(a, b, c), generate) if mixed else None
+
+
+@intrinsic
+def raised(_context, base, power):
+    """Each lane of `base` to the power of a number, by the mathematical library, one after the other."""
+
+    def generate(_target, builder, _signature, arguments):
+        kind = ir.FunctionType(_DOUBLES, [_DOUBLES, _DOUBLES])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.pow.v{LANES}f64")
+        return builder.call(function, [arguments[0], _spread(builder, arguments[1], _DOUBLES)])
+
+    return _lanes(base, power), generate
+
+
+@intrinsic
+def power_of_two(_context, value):
+    """2 to the power of each lane, a whole number from −1022 to 1023."""
+
+    def generate(_target, builder, _signature, arguments):
+        whole = builder.fptosi(arguments[0], _LONGS)
+        biased = builder.add(whole, ir.Constant(_LONGS, [1023] * LANES))
+        return builder.bitcast(builder.shl(biased, ir.Constant(_LONGS, [52] * LANES)), _DOUBLES)
+
+    return _lanes(value), generate
+
+
+@intrinsic
 def prefetch(_context, table, row, column):
     """Asks for table[row, column] of a two-dimensional array in C order before it is needed; changes nothing."""
 

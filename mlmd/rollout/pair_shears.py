@@ -9,10 +9,8 @@ and the first of the next take one force. What is new is the force, Lennard-Jone
 Units are reduced ones: σ and the mass are 1.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -32,15 +30,6 @@ WEIGHTS = ("drifts", "kicks", "strength")
 # What model.json says of it beside what it says of every operator: atoms, blocks of a large step, the cube's edge, the
 # cutoff in σ, and the share of the repulsion that the pair term takes off at most.
 FACTS = {"atoms": int, "blocks": int, "edge": float, "cutoff": float, "share": float}
-
-
-def _named(function: Callable) -> Callable:
-    """Compiled under a name that holds this file's checksum.
-
-    The integrators' loop is kept on disk with the force in it, and is known there by the force's name.
-    """
-    mark = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
-    return compiled(name=f"{function.__name__}_{mark}")(function)
 
 
 class Pairs(NamedTuple):
@@ -71,7 +60,7 @@ def _way(dx, p):
     return p.edge * (dx - nearest(dx))
 
 
-@_named
+@compiled()
 def alone(x, force, data):
     """Forces (3, n) of one system: eight atoms in lanes with one other after the next.
 
@@ -112,7 +101,7 @@ def alone(x, force, data):
             force[axis, i] = scratch[3 + axis, i]
 
 
-@_named
+@compiled()
 def side_by_side(x, force, data):
     """Forces (3, n, systems) of several systems, a multiple of LANES, each in a lane. Data: pairs, scaled."""
     p, scaled = data
