@@ -138,6 +138,14 @@ class TooFewWindows(UserError):
         )
 
 
+class TooFewConfigurations(UserError):
+    def __init__(self, least: int, batch: int, ranks: int):
+        super().__init__(
+            f"a rank's share has {least} configurations to train on, and a batch has {batch}, with {ranks} ranks: use "
+            "fewer ranks, a smaller training.batch or more dataset.systems, of which some must validate"
+        )
+
+
 class NotOneOfMany(UserError):
     def __init__(self, processes: int):
         super().__init__(

@@ -13,8 +13,9 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -25,7 +26,8 @@ from hpc.errors import NonFiniteLoss, Preempted, RefusedElsewhere, UserError
 from hpc.preempt import StopFlag
 from hpc.ranks import Ranks
 
-Batch = tuple[np.ndarray, np.ndarray]
+# What an objective reads: arrays, as a pair or by their names.
+Batch = Any
 BATCHES_TOGETHER = 32
 log = logging.getLogger(__name__)
 
@@ -97,13 +99,89 @@ def arrays_of(
     return {name: np.asarray(variable) for name, variable in variables_of(model, optimizer).items()}
 
 
+class Objective(Protocol):
+    """What is made small, and how batches reach it.
+
+    names: what `measures` gives, the loss first; noun: what a batch is made of, for logs.
+    """
+
+    names: tuple[str, ...]
+    noun: str
+
+    def signature(self, model: keras.Model) -> Any:
+        """The shapes and types of a batch, as tf.data takes them."""
+        ...
+
+    def dataset(self, model: keras.Model, batches: Callable[[], Iterator[Batch]], batch: int) -> tf.data.Dataset:
+        """Batches of tensors of that signature."""
+        ...
+
+    def measures(self, model: keras.Model, batch: Batch, training: bool) -> tf.Tensor:
+        """Means over the batch (len(names),), the loss first."""
+        ...
+
+
+class MeanSquare:
+    """The mean square of the difference between the model's output and targets: batches (inputs, targets)."""
+
+    names = ("loss",)
+    noun = "windows"
+
+    def signature(self, model: keras.Model) -> tuple[tf.TensorSpec, tf.TensorSpec]:
+        """Of inputs and targets."""
+        (_, *inputs), (_, *targets) = model.input_shape, model.output_shape
+        return tuple(tf.TensorSpec((None, *shape), model.compute_dtype) for shape in (inputs, targets))
+
+    def dataset(self, model: keras.Model, batches: Callable[[], Iterator[Batch]], batch: int) -> tf.data.Dataset:
+        """Prepared while the steps before them run."""
+        dtype = model.compute_dtype
+
+        def groups() -> Iterator[Batch]:
+            # Handing over one batch at a time costs more than a small model's step.
+            waiting = batches()
+            while group := list(itertools.islice(waiting, BATCHES_TOGETHER)):
+                yield tuple(np.concatenate(part, dtype=dtype) for part in zip(*group, strict=True))
+
+        return tf.data.Dataset.from_generator(groups, output_signature=self.signature(model)).rebatch(batch)
+
+    def measures(self, model: keras.Model, batch: Batch, training: bool) -> tf.Tensor:
+        """The one mean."""
+        inputs, targets = batch
+        return tf.reduce_mean(tf.square(model(inputs, training=training) - targets))[None]
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """An objective over batches of named arrays whose lengths differ from batch to batch.
+
+    shapes: name → (shape, dtype), None where lengths differ; function(model, batch) → (len(names),), the loss first.
+    """
+
+    names: tuple[str, ...]
+    noun: str
+    shapes: Mapping[str, tuple[tuple[int | None, ...], str]]
+    function: Callable[[keras.Model, Batch], tf.Tensor]
+
+    def signature(self, _model: keras.Model) -> dict[str, tf.TensorSpec]:
+        """Of each array."""
+        return {name: tf.TensorSpec(shape, dtype) for name, (shape, dtype) in self.shapes.items()}
+
+    def dataset(self, model: keras.Model, batches: Callable[[], Iterator[Batch]], _batch: int) -> tf.data.Dataset:
+        """One by one as they come."""
+        return tf.data.Dataset.from_generator(batches, output_signature=self.signature(model))
+
+    def measures(self, model: keras.Model, batch: Batch, _training: bool) -> tf.Tensor:
+        """What the function gives."""
+        return self.function(model, batch)
+
+
 class Trainer:
     """One model, trained on this rank's batches together with the other ranks.
 
     batches(epoch, first_step): this rank's batches of an epoch from a step on, the same at every call
     validation(): this rank's validation batches
     report(row): called on rank 0 after each epoch with the whole history, a list of flat rows
-    The loss is the mean square of the difference between the model's output and the targets.
+    objective: what is made small
     """
 
     def __init__(
@@ -115,6 +193,7 @@ class Trainer:
         ranks: Ranks,
         checkpoints: Checkpoints,
         report: Callable[[list[dict]], None],
+        objective: Objective | None = None,
     ):
         self.model = model
         self.batches = batches
@@ -123,11 +202,15 @@ class Trainer:
         self.ranks = ranks
         self.checkpoints = checkpoints
         self.report = report
+        self.objective = objective or MeanSquare()
         self.optimizer = keras.optimizers.Adam(plan.learning_rate)
         self.optimizer.build(model.trainable_variables)
         self._dropout_seeds = [v for v in model.non_trainable_variables if "seed" in v.path]
-        self._step = tf.function(self._train_step, jit_compile=False)
-        self._evaluate = tf.function(self._loss_without_dropout)
+        # Said beforehand: batches of other lengths would be other functions.
+        batch = self.objective.signature(model)
+        place = [tf.TensorSpec((), dtype) for dtype in (tf.int64, tf.float32, tf.bool)]
+        self._step = tf.function(self._train_step, input_signature=[batch, *place])
+        self._evaluate = tf.function(self._measures_without_dropout, input_signature=[batch])
 
     def fit(self, stop: StopFlag, accept: Collection[str] = ()) -> list[dict]:
         """Trains to the plan's last epoch, from the newest checkpoint where there is one; returns the history.
@@ -143,9 +226,9 @@ class Trainer:
             if self.ranks.first:
                 self.report(state.history)
                 log.info(
-                    "epoch %d of %d: loss %.3e, validation %.3e, %.0f windows/s, %.0f %% waiting for data",
+                    "epoch %d of %d: loss %.3e, validation %.3e, %.0f %s/s, %.0f %% waiting for data",
                     *(state.epoch, self.plan.epochs, row["loss"], row["validation_loss"]),
-                    *(row["windows_per_second"], row["waiting_percent"]),
+                    *(row[f"{self.objective.noun}_per_second"], self.objective.noun, row["waiting_percent"]),
                 )
             self._save(state)
         return state.history
@@ -155,10 +238,10 @@ class Trainer:
         batches = self._pipeline(state.epoch, state.step)
         while state.step < self.plan.steps_per_epoch:
             asked = time.monotonic()
-            inputs, targets = next(batches)
+            batch = next(batches)
             state.waiting += time.monotonic() - asked
             step = state.epoch * self.plan.steps_per_epoch + state.step
-            loss, stopping = self._run_step(step, inputs, targets, stop.requested)
+            loss, stopping = self._run_step(step, batch, stop.requested)
             if not math.isfinite(loss):
                 raise NonFiniteLoss(step, state.epoch)
             state.loss_sum += loss
@@ -172,18 +255,18 @@ class Trainer:
                 raise Preempted(f"step {step + 1}")
         state.seconds += time.monotonic() - resumed
 
-    def _run_step(self, step: int, inputs: tf.Tensor, targets: tf.Tensor, stopping: bool) -> tuple[float, bool]:
+    def _run_step(self, step: int, batch: Batch, stopping: bool) -> tuple[float, bool]:
         rate = self.plan.rate(step, self.ranks.size)
         with self.ranks.guard(f"step {step}"):
             loss, wishes = self._step(
-                inputs, targets, tf.constant(step, tf.int64), tf.constant(rate, tf.float32), tf.constant(stopping)
+                batch, tf.constant(step, tf.int64), tf.constant(rate, tf.float32), tf.constant(stopping)
             )
             return float(loss), float(wishes) > 0
 
-    def _train_step(self, inputs, targets, step, rate, stopping):
+    def _train_step(self, batch, step, rate, stopping):
         self._seed_dropout(step)
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(tf.square(self.model(inputs, training=True) - targets))
+            loss = self.objective.measures(self.model, batch, True)[0]
         gradients = tape.gradient(loss, [v.value for v in self.model.trainable_variables])
         shapes = [g.shape for g in gradients]
         extra = tf.stack([loss, tf.cast(stopping, loss.dtype)])
@@ -195,8 +278,8 @@ class Trainer:
         self.optimizer.apply(averaged, self.model.trainable_variables)
         return extra[0] / size, extra[1]
 
-    def _loss_without_dropout(self, inputs, targets):
-        return tf.reduce_mean(tf.square(self.model(inputs, training=False) - targets))
+    def _measures_without_dropout(self, batch):
+        return self.objective.measures(self.model, batch, False)
 
     def _seed_dropout(self, step: tf.Tensor) -> None:
         # Stateless in effect: the mask depends on seed, layer, step and rank, not on how often it was drawn.
@@ -205,40 +288,34 @@ class Trainer:
             key = tf.stack([tf.constant(self.plan.seed * 1009 + layer, tf.int64), place])
             variable.assign(tf.cast(tf.bitwise.bitwise_and(key, 0xFFFFFFFF), variable.dtype))
 
-    def _pipeline(self, epoch: int, first_step: int) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+    def _pipeline(self, epoch: int, first_step: int) -> Iterator[Batch]:
         """This rank's batches through tf.data, prepared while the steps before them run."""
-        dtype = self.model.compute_dtype
-        (_, *inputs), (_, *targets) = self.model.input_shape, self.model.output_shape
+        dataset = self.objective.dataset(self.model, lambda: self.batches(epoch, first_step), self.plan.batch)
+        return iter(dataset.prefetch(4))
 
-        def groups() -> Iterator[Batch]:
-            # Handing over one batch at a time costs more than a small model's step.
-            batches = self.batches(epoch, first_step)
-            while group := list(itertools.islice(batches, BATCHES_TOGETHER)):
-                yield tuple(np.concatenate(part, dtype=dtype) for part in zip(*group, strict=True))
-
-        dataset = tf.data.Dataset.from_generator(
-            groups, output_signature=(tf.TensorSpec((None, *inputs), dtype), tf.TensorSpec((None, *targets), dtype))
-        )
-        return iter(dataset.rebatch(self.plan.batch).prefetch(4))
+    def _validated(self) -> np.ndarray:
+        """Sums of the measures over this rank's validation batches, then how many batches there are."""
+        signature = self.objective.signature(self.model)
+        sums = np.zeros(len(self.objective.names) + 1)
+        for batch in self.validation():
+            tensors = tf.nest.map_structure(lambda value, spec: tf.constant(value, spec.dtype), batch, signature)
+            sums += [*self._evaluate(tensors).numpy(), 1.0]
+        return sums
 
     def _finish_epoch(self, state: State) -> dict:
         """Closes an epoch: means over all ranks, validation, one row of history."""
-        dtype = self.model.compute_dtype
-        losses = [
-            float(self._evaluate(tf.constant(inputs, dtype), tf.constant(targets, dtype)))
-            for inputs, targets in self.validation()
-        ]
-        own = np.array([sum(losses), len(losses), state.seconds, state.waiting])
-        total = self.ranks.gather(own).sum(axis=0)
-        seconds = max(total[2] / self.ranks.size, 1e-9)
+        own = np.array([*self._validated(), state.seconds, state.waiting])
+        *sums, count, seconds, waiting = self.ranks.gather(own).sum(axis=0)
+        seconds = max(seconds / self.ranks.size, 1e-9)
+        done = self.plan.steps_per_epoch * self.plan.batch * self.ranks.size
         row = {
             "epoch": state.epoch + 1,
             "loss": state.loss_sum / self.plan.steps_per_epoch,
-            "validation_loss": total[0] / max(total[1], 1.0),
+            **{f"validation_{n}": v / max(count, 1.0) for n, v in zip(self.objective.names, sums, strict=True)},
             "learning_rate": self.plan.rate((state.epoch + 1) * self.plan.steps_per_epoch - 1, self.ranks.size),
             "seconds": seconds,
-            "windows_per_second": self.plan.steps_per_epoch * self.plan.batch * self.ranks.size / seconds,
-            "waiting_percent": 100.0 * total[3] / self.ranks.size / seconds,
+            f"{self.objective.noun}_per_second": done / seconds,
+            "waiting_percent": 100.0 * waiting / self.ranks.size / seconds,
         }
         state.history.append(row)
         state.epoch, state.step, state.loss_sum, state.seconds, state.waiting = state.epoch + 1, 0, 0.0, 0.0, 0.0

@@ -63,10 +63,10 @@ def generate(run_file: Path, overrides: tuple[str, ...], task: int | None, tasks
 @click.option("--accept", multiple=True, metavar="KEY", help="Go on although this condition has changed.")
 @click.option("--check", is_flag=True, help="Only look at model and data, and tell what no training could repair.")
 def train(run_file: Path, overrides: tuple[str, ...], accept: tuple[str, ...], check: bool) -> None:
-    """Train the operators, on one process or many.
+    """Train the operators, or a potential, on one process or many.
 
-    One operator per system and stride; many processes are started by mpirun or srun. Model and data are looked at
-    before the first epoch.
+    One operator per system and stride, or a committee of potentials; many processes are started by mpirun or srun.
+    Model and data are looked at before the first epoch.
     """
     from mlmd.stages import train
 
@@ -167,6 +167,35 @@ def report(run_file: Path, overrides: tuple[str, ...]) -> None:
     from mlmd.stages import report
 
     report.report(_load(run_file, overrides))
+
+
+@cli.command(epilog=example("mlmd evaluate runs/potential/model configurations.extxyz"))
+@click.argument("model_dir", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the numbers to a JSON file too.")
+@click.option("--energy", "energy_key", default="energy", help="Name of the energies in npz files (default: energy).")
+def evaluate(model_dir: Path, files: tuple[Path, ...], out: Path | None, energy_key: str) -> None:
+    """Print a potential's errors on configurations.
+
+    Files are npz (position, force, energy, species, box), extended XYZ, or HDF5 in H5MD's layout.
+    """
+    from mlmd.stages import evaluate
+
+    click.echo(evaluate.evaluate(model_dir, files, out, energy_key))
+
+
+@cli.command(epilog=example("mlmd export runs/potential/model model.nn --format lammps"))
+@click.argument("model_dir", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--format", "kind", type=click.Choice(["lammps", "n2p2"]), required=True, help="What reads it.")
+def export(model_dir: Path, path: Path, kind: str) -> None:
+    """Write a potential for another program.
+
+    lammps: a file for `pair_style nn/manybody`; n2p2: a folder with input.nn, scaling.data and weights.
+    """
+    from mlmd.stages import export
+
+    click.echo(export.export(model_dir, path, kind))
 
 
 @cli.command(epilog=example("mlmd reproduce rnn-operators --size small"))

@@ -17,6 +17,7 @@ from mlmd.config.base import ConfigError, Section
 from mlmd.config.checks import check_together
 from mlmd.config.datasets import DATASETS, SYSTEMS_1D, AnyDataset, Dataset, Newton1d
 from mlmd.config.explain import Unions, explain, sections_in
+from mlmd.config.fit import Fit, check_fit
 from mlmd.config.models import MODELS, AnyModel, LstmOperator, Model
 from mlmd.config.search import Search, check_search
 from mlmd.config.sections import Cluster, Rollout, Training
@@ -44,9 +45,11 @@ UNIONS: Unions = {
     "action": ("method", "gauss_newton", METHODS),
 }
 # Sections that only runs with a certain stage have.
-SECTIONS_OF_STAGES = {"model": "train", "training": "train", "rollout": "rollout", "search": "train", "action": "act"}
+SECTIONS_OF_STAGES = {"model": "train", "training": "train", "rollout": "rollout", "search": "rollout", "action": "act"}
 # Sections that are there only where they are wanted.
-WANTED = ("search", "action")
+WANTED = ("search", "action", "fit")
+# What a model is where none is named, by what is trained.
+USUAL_POTENTIAL = "hdnnp"
 
 
 class Run(Section):
@@ -65,20 +68,23 @@ class Run(Section):
     rollout: Rollout = Field(default_factory=Rollout)
     search: Search | None = Field(None, description="grid of hyperparameters for `mlmd search`; none: no grid")
     action: AnyAction | None = Field(None, description="paths between end states for `mlmd act`; none: no paths")
+    fit: Fit | None = Field(None, description="a potential is trained on configurations; none: no potential")
 
     @model_validator(mode="before")
     @classmethod
     def _in_full(cls, values: object) -> object:
         """`cluster: slurm` is short for `cluster: {kind: slurm}`.
 
-        A dataset of no named family is of newton1d, a model of no name an lstm_operator, an action of no method
-        gauss_newton. A section that no stage of the family reads is refused.
+        A dataset of no named family is of newton1d, a model of no name an lstm_operator, or where there is a section
+        fit an hdnnp, an action of no method gauss_newton. A section that no stage of the family reads is refused.
         """
         if not isinstance(values, dict):
             return values
         values = dict(values)
         if isinstance(values.get("cluster"), str):
             values["cluster"] = {"kind": values["cluster"]}
+        if "fit" in values:
+            values["model"] = {"name": USUAL_POTENTIAL, **(values.get("model") or {})}
         for name, (tag, usual, _) in UNIONS.items():
             if isinstance(values.get(name), dict):
                 values[name] = {tag: usual, **values[name]}
@@ -101,22 +107,21 @@ class Run(Section):
     @property
     def stages(self) -> tuple[str, ...]:
         """The stages that this run goes through."""
-        if "act" in self.dataset.stages and self.action is None:
-            return ("generate",)
-        return self.dataset.stages
+        wanted = self.dataset.wanted
+        return ("generate",) if wanted and getattr(self, wanted) is None else self.dataset.stages
 
     def settings(self) -> dict:
         """Every key that this run reads, defaults written out, as JSON values."""
         absent = {name for name in WANTED if getattr(self, name) is None}
-        return self.model_dump(mode="json", exclude={*_unused(self.dataset.stages), *absent})
+        return self.model_dump(mode="json", exclude={*_unused(self.stages), *absent})
 
     def require_stage(self, stage: str) -> None:
         """Raises ConfigError unless runs of this dataset's family have the stage."""
+        family, wanted = self.dataset.family, self.dataset.wanted
         if stage not in self.dataset.stages:
-            family = self.dataset.family
-            raise ConfigError(
-                "run file", "dataset.family", f"{family} has no stage {stage}; {_has(self.dataset.stages)}"
-            )
+            raise ConfigError("run file", "dataset.family", f"{family} has no stage {stage}; {_has(self.stages)}")
+        if stage not in self.stages:
+            raise ConfigError("run file", wanted, f"is missing; a run of {family} has the stage {stage} with it")
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Run:
@@ -131,6 +136,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Run:
     check_together(path, run)
     check_search(path, run)
     check_action(path, run)
+    check_fit(path, run)
     return run
 
 
@@ -192,7 +198,11 @@ def _unused(stages: Sequence[str]) -> list[str]:
 
 
 def _refuse_unused(family: str, values: dict) -> None:
-    stages = DATASETS[family].stages
+    dataset = DATASETS[family]
+    stages = dataset.stages
+    if "fit" in values and dataset.wanted != "fit":
+        told = f"potentials are trained on configurations, not on data of the family {family}"
+        raise PydanticCustomError("unused_section", "{told}", {"section": "fit", "told": told})
     for section in _unused(stages):
         if section in values:
             told = f"no stage of the family {family} reads this section; {_has(stages)}"

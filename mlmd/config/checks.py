@@ -27,7 +27,7 @@ def check_together(path: Path, run: "Run") -> None:
     """Raises ConfigError, naming `path`, for the first keys that do not fit."""
     FAMILY_CHECKS[run.dataset.family](path, run.dataset)
     _check_memory(path, run)
-    if "train" in run.dataset.stages:
+    if "rollout" in run.dataset.stages:
         _check_operators(path, run)
 
 

@@ -40,8 +40,9 @@ class Windows:
 
 
 class Dataset(Section):
-    """What the families have in common."""
+    """What the families have in common: the stages of their runs, and the section without which only data are made."""
 
+    wanted: ClassVar[str | None] = None
     stages: ClassVar[tuple[str, ...]] = ("generate",)
 
     @property

@@ -157,6 +157,7 @@ class LjLiquid(Dataset):
     """Equilibrated Lennard-Jones liquids: Wang et al., principle of least action, supporting information."""
 
     stages: ClassVar[tuple[str, ...]] = ("generate", "act", "report")
+    wanted: ClassVar[str] = "action"
 
     family: Literal["lj_liquid"] = Field("lj_liquid", description="dataset family")
     atoms: Counts = Field((16, 32, 64, 108, 256, 500), description="numbers of atoms; each is a set of its own")
@@ -191,7 +192,10 @@ class LjLiquid(Dataset):
 
 @dataclass(frozen=True)
 class Material:
-    """What is usual for a material, in its own units; the crystal's cell has `cell_atoms` atoms."""
+    """What is usual for a material, in its own units; the crystal's cell has `cell_atoms` atoms.
+
+    cutoff, angular_cutoff: how far a learned potential is to see: as far as the material's own, or a little farther.
+    """
 
     cell_atoms: int
     cells: int
@@ -199,6 +203,8 @@ class Material:
     melt_temperature: float
     crystal: tuple[tuple[float, float], ...]
     liquid: tuple[tuple[float, float], ...]
+    cutoff: float
+    angular_cutoff: float
 
 
 # Where Lennard-Jones pairs of configurations end (σ).
@@ -206,14 +212,30 @@ LJ_CUTOFF = 2.5
 # States are (temperature, density).
 MATERIALS: Mapping[str, Material] = MappingProxyType(
     {
-        "lennard_jones": Material(4, 4, 0.004, 3.0, ((0.3, 1.0), (0.6, 1.0)), ((0.695, 0.787), (1.0, 0.85))),
+        "lennard_jones": Material(4, 4, 0.004, 3.0, ((0.3, 1.0), (0.6, 1.0)), ((0.695, 0.787), (1.0, 0.85)), 2.7, 2.0),
         "silicon": Material(
-            8, 2, 0.001, 6000.0, ((300.0, 2.33), (1000.0, 2.33), (1600.0, 2.33)), ((1800.0, 2.5), (3500.0, 2.5))
+            8,
+            2,
+            0.001,
+            6000.0,
+            ((300.0, 2.33), (1000.0, 2.33), (1600.0, 2.33)),
+            ((1800.0, 2.5), (3500.0, 2.5)),
+            3.8,
+            3.8,
         ),
         "mw_water": Material(
-            8, 3, 0.005, 1000.0, ((100.0, 0.92), (250.0, 0.92)), ((298.0, 0.95), (298.0, 0.997), (298.0, 1.05))
+            8,
+            3,
+            0.005,
+            1000.0,
+            ((100.0, 0.92), (250.0, 0.92)),
+            ((298.0, 0.95), (298.0, 0.997), (298.0, 1.05)),
+            4.545,
+            4.306,
         ),
-        "silica": Material(24, 2, 0.001, 9000.0, ((300.0, 2.17), (1500.0, 2.17)), ((4000.0, 2.2), (6000.0, 2.65))),
+        "silica": Material(
+            24, 2, 0.001, 9000.0, ((300.0, 2.17), (1500.0, 2.17)), ((4000.0, 2.2), (6000.0, 2.65)), 10.0, 3.5
+        ),
     }
 )
 
@@ -240,6 +262,9 @@ def _usual_states(given: dict) -> tuple[State, ...]:
 
 class Configurations(Dataset):
     """Configurations with energies, forces and virials, from which neural-network potentials learn."""
+
+    stages: ClassVar[tuple[str, ...]] = ("generate", "train", "report")
+    wanted: ClassVar[str] = "fit"
 
     family: Literal["configurations"] = Field("configurations", description="dataset family")
     material: Literal[tuple(MATERIALS)] = Field(

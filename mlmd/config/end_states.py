@@ -31,6 +31,7 @@ class EndStates(Dataset):
     """Published end states: Wang et al., principle of least action, main text and supporting information."""
 
     stages: ClassVar[tuple[str, ...]] = ("generate", "act", "report")
+    wanted: ClassVar[str] = "action"
     # Each is there once.
     systems: ClassVar[int] = 1
 

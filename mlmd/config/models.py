@@ -1,16 +1,17 @@
-"""The section `model` of a run file: one class for each kind of operator, told apart by the key `name`.
+"""The section `model` of a run file: one class for each kind of operator or potential, told apart by the key `name`.
 
 Besides its keys each says which dataset families it is for, how many states it sees (`window`), whether it predicts the
 change from the last of them (`residual`), and over how many large steps on its own output it is trained (`unroll`).
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, Strict
 
-from mlmd.config.base import Section
+from mlmd.config.base import ConfigError, Counts, Number, Section
 
 Precision = Literal["float32", "float64"]
 LearnedStride = Annotated[int | None, Field(gt=0)]
@@ -94,12 +95,70 @@ class PairShears(Blocks):
     dtype: Precision = Field("float64", description="precision of weights and arithmetic")
 
 
+Radial = Annotated[tuple[Annotated[tuple[float, float], Strict(False)], ...], Strict(False)]
+Angular = Annotated[tuple[Annotated[tuple[float, float, float], Strict(False)], ...], Strict(False)]
+
+
+class PotentialModel(Model):
+    """A potential of atomic networks; lengths in Å, for Lennard-Jones atoms in σ."""
+
+    families: ClassVar[tuple[str, ...]] = ("configurations",)
+
+    cutoff: Number | None = Field(None, description="how far an atom sees; none: a little beyond the material's own")
+    angular_cutoff: Number | None = Field(
+        None, description="how far apart the neighbours of a triplet are seen; none: a little beyond the material's own"
+    )
+    hidden: Counts = Field((30, 30), description="units of the hidden layers of each species' network")
+    dtype: Precision = Field("float32", description="precision of training; the potential itself has float64")
+
+    def check(self, path: Path) -> None:
+        """Raises ConfigError, naming `path`, for keys that do not fit each other."""
+
+
+class Hdnnp(PotentialModel):
+    """Symmetry functions and a network a species: Behler and Parrinello (2007)."""
+
+    name: Literal["hdnnp"] = Field("hdnnp", description="kind of potential")
+    radial: int = Field(8, ge=0, description="G2 of each species, where no functions are listed")
+    angular: int = Field(16, ge=0, description="G5 of each pair of species, where no functions are listed")
+    closed: bool = Field(False, description="G4 instead, whose triplets have all three atoms near each other")
+    nearest: Number | None = Field(None, description="centre of the first G2; none: a third of the cutoff")
+    g1: bool = Field(False, description="whether there is a G1")
+    g2: Radial = Field((), description="[η, R_s] of each G2")
+    g3: Annotated[tuple[float, ...], Strict(False)] = Field((), description="κ of each G3")
+    g4: Angular = Field((), description="[η, ζ, λ] of each G4")
+    g5: Angular = Field((), description="[η, ζ, λ] of each G5")
+
+    @property
+    def listed(self) -> bool:
+        """Whether functions are listed one by one."""
+        return bool(self.g1 or self.g2 or self.g3 or self.g4 or self.g5)
+
+    def check(self, path: Path) -> None:
+        """See PotentialModel."""
+        if not self.listed and self.radial + self.angular == 0:
+            raise ConfigError(path, "model.radial", "without radial and angular functions an atom sees nothing")
+
+
+class Fingerprints(PotentialModel):
+    """Fingerprints that learn with the network: Mattioli, Sciortino and Russo (2023)."""
+
+    name: Literal["fingerprints"] = Field("fingerprints", description="kind of potential")
+    two_body: int = Field(5, gt=0, description="fingerprints of pairs, for each species of neighbour")
+    three_body: int = Field(5, gt=0, description="fingerprints of triplets, for each pair of species")
+    hidden: Counts = Field((25, 25), description="units of the hidden layers of each species' network")
+
+
 MODELS: Mapping[str, type[Model]] = MappingProxyType(
     {
         "lstm_operator": LstmOperator,
         "shear_map": ShearMap,
         "action_angle": ActionAngle,
         "pair_shears": PairShears,
+        "hdnnp": Hdnnp,
+        "fingerprints": Fingerprints,
     }
 )
-AnyModel = Annotated[LstmOperator | ShearMap | ActionAngle | PairShears, Field(discriminator="name")]
+AnyModel = Annotated[
+    LstmOperator | ShearMap | ActionAngle | PairShears | Hdnnp | Fingerprints, Field(discriminator="name")
+]

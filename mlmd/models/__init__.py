@@ -1,12 +1,19 @@
 """The trainable models by name: one published idea a file, in Keras.
 
-What a model module offers is said in `mlmd.models.base`; the run file's keys of each are in `mlmd.config.models`.
-Modules are named and imported on demand, as Keras takes seconds.
+What an operator's module offers is said in `mlmd.models.base`, what a potential's descriptors offer in
+`mlmd.models.descriptors`; the run file's keys of each are in `mlmd.config.models`. Modules are named and imported on
+demand, as Keras takes seconds.
 """
 
 import importlib
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType, ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlmd.models.committee import Committee
+    from mlmd.models.neural_network_potential import NeuralNetworkPotential
 
 MODELS: Mapping[str, str] = MappingProxyType(
     {
@@ -21,3 +28,10 @@ MODELS: Mapping[str, str] = MappingProxyType(
 def load(name: str) -> ModuleType:
     """The module of a registered model."""
     return importlib.import_module(MODELS[name])
+
+
+def load_potential(folder: str | Path) -> "NeuralNetworkPotential | Committee":
+    """The trained potential of a model folder, or the committee of a folder of members. Raises InvalidInput."""
+    from mlmd.models import saved_potential
+
+    return saved_potential.load_potential(folder)

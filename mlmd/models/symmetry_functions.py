@@ -65,24 +65,28 @@ class SymmetryFunctions(Descriptors):
         angular: int = 16,
         angular_cutoff: float | None = None,
         nearest: float | None = None,
+        closed: bool = False,
     ) -> "SymmetryFunctions":
         """A set that resolves distances and angles evenly, for a cutoff.
 
-        `radial` G2 for each species, Gaussians whose centres go evenly from `nearest` (a third of the cutoff) to the
-        cutoff, each as wide as their distance; `angular` G4 for each pair of species: λ = ±1 and ζ = 1, 2, 4, 8, … for
-        one η where there are 8 or fewer, for two otherwise. Gastegger, Schwiedrzik, Bittermann, Berzsenyi, Marquetand,
-        J. Chem. Phys. 148, 241709 (2018), has the same grid of centres.
+        `radial` G2 for each species: Gaussians whose centres go evenly from `nearest` (a third of the cutoff) to the
+        cutoff, each as wide as their distance. `angular` G5 for each pair of species, or G4 where triplets are `closed`
+        (only those whose three atoms are all near each other): λ = ±1 and ζ = 1, 2, 4, 8 for one η, then the same for
+        a larger one that sees nearer neighbours, and so on. M. Gastegger, L. Schwiedrzik, M. Bittermann, F. Berzsenyi,
+        P. Marquetand, J. Chem. Phys. 148, 241709 (2018), has the same grid of centres.
         """
-        if angular % (2 if angular <= 8 else 4):
-            raise InvalidInput(f"symmetry functions: angular is a multiple of 4, or of 2 up to 8, not {angular}")
+        if angular % 2 or (angular > 8 and angular % 8):
+            raise InvalidInput(f"symmetry functions: angular is even up to 8, then a multiple of 8, not {angular}")
         far = cutoff if angular_cutoff is None else angular_cutoff
         start = cutoff / 3.0 if nearest is None else nearest
         step = (cutoff - start) / max(radial, 1)
         g2 = tuple((1.0 / (2.0 * step * step), start + number * step) for number in range(radial))
-        etas = (1.0 / (2.0 * far * far),) if angular <= 8 else (1.0 / (2.0 * far * far), 4.0 / (2.0 * far * far))
-        zetas = tuple(2.0**power for power in range(angular // (2 * len(etas))))
-        g4 = tuple((eta, zeta, sign) for eta in etas for zeta in zetas for sign in (1.0, -1.0))
-        return cls(cutoff, g2=g2, g4=g4, elements=elements, angular_cutoff=angular_cutoff)
+        three = tuple(
+            (4.0 ** (number // 8) / (2.0 * far * far), 2.0 ** (number % 8 // 2), 1.0 - 2.0 * (number % 2))
+            for number in range(angular)
+        )
+        kinds = {"g4": three} if closed else {"g5": three}
+        return cls(cutoff, g2=g2, **kinds, elements=elements, angular_cutoff=angular_cutoff)
 
     @property
     def reach(self) -> float:

@@ -33,6 +33,12 @@ def operators(run: Run) -> Iterator[tuple[str, int]]:
     return ((system, stride) for system in run.operator_systems for stride in run.training.strides)
 
 
+def potential(run: Run, member: int | None = None) -> Path:
+    """The folder of a potential, or of one member of a committee: as that of an operator."""
+    folder = run.folder / "model"
+    return folder if member is None or run.fit.committee == 1 else folder / f"member{member}"
+
+
 def rollout_ledger(run: Run) -> Path:
     """The work table of `rollout`."""
     return run.folder / "rollout" / "ledger"

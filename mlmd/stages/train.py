@@ -1,4 +1,4 @@
-"""Dataset → operators: one operator per system and stride, on one process or many, with the same command."""
+"""Dataset → operators, or a potential: one operator per system and stride, on one process or many, by one command."""
 
 import dataclasses
 import json
@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 
@@ -21,9 +21,7 @@ from mlmd.models.base import Problem, scaled_targets
 from mlmd.stages import check, layout
 from mlmd.stages.generate import identity, require_dataset
 from mlmd.stages.operator_data import OperatorData
-
-if TYPE_CHECKING:
-    from hpc.training import Plan
+from mlmd.stages.plan import plan_of
 
 # What may differ between the attempts at one operator without changing its weights.
 FREE_KEYS = (
@@ -32,6 +30,7 @@ FREE_KEYS = (
     "training.strides",
     "training.checkpoint_seconds",
     "training.timeout_seconds",
+    "fit.committee",
 )
 log = logging.getLogger(__name__)
 
@@ -55,8 +54,11 @@ def train(run: Run, command: str, accept: Collection[str] = ()) -> None:
             raise UnknownCondition(unknown, lock)
         if workers.first:
             layout.write_run_file(run)
+        if run.fit is not None:
+            _train_potential(run, workers, lock, stop, accept)
+            return
         operators = list(layout.operators(run))
-        unfinished = [operator for operator in operators if not _is_finished(run, *operator, lock, accept)]
+        unfinished = [operator for operator in operators if not is_finished(layout.model(run, *operator), lock, accept)]
         if workers.first:
             told = f"{len(unfinished)} of {len(operators)} operators to train"
             log.info("%s, %d ranks (%s)", told, workers.size, workers.name)
@@ -68,6 +70,24 @@ def train(run: Run, command: str, accept: Collection[str] = ()) -> None:
             training.configure(run.model.dtype, ranks.threads_per_rank())
         for system, stride in unfinished:
             _train_operator(run, system, stride, workers, lock, stop, accept)
+
+
+def _train_potential(
+    run: Run, workers: ranks.Ranks, lock: dict, stop: preempt.StopFlag, accept: Collection[str]
+) -> None:
+    members = [
+        member for member in range(run.fit.committee) if not is_finished(layout.potential(run, member), lock, accept)
+    ]
+    if workers.first:
+        told = f"{len(members)} of {run.fit.committee} potentials to train"
+        log.info("%s, %d ranks (%s)", told, workers.size, workers.name)
+    if not members:
+        return
+    from hpc import training
+    from mlmd.stages import train_potential
+
+    training.configure(run.model.dtype, ranks.threads_per_rank())
+    train_potential.train_members(run, members, workers, lock, stop, accept)
 
 
 def check_only(run: Run, command: str) -> str:
@@ -86,15 +106,16 @@ def check_only(run: Run, command: str) -> str:
 def conditions(run: Run, size: int) -> dict:
     """All that an operator's weights depend on, flat: a checkpoint is locked to it."""
     keys = {**config.flat(run.model, "model"), **config.flat(run.training, "training")}
+    if run.fit is not None:
+        keys |= config.flat(run.fit, "fit")
     for free in FREE_KEYS:
-        del keys[free]
+        keys.pop(free, None)
     data = provenance.config_hash({k: v for k, v in identity(run).items() if k != "dataset.systems"})
     return {**keys, "seed": run.seed, "data": data, "code": provenance.code_version(), "ranks": size}
 
 
-def _is_finished(run: Run, system: str, stride: int, lock: dict, accept: Collection[str]) -> bool:
-    """Whether the operator stands under these conditions; refuses one that stands under others."""
-    folder = layout.model(run, system, stride)
+def is_finished(folder: Path, lock: dict, accept: Collection[str]) -> bool:
+    """Whether what is trained stands in its folder under these conditions; refuses one that stands under others."""
     described = folder / "model.json"
     if not described.exists():
         return False
@@ -134,7 +155,7 @@ def _train_operator(
     seed = _seed(run, system, stride)
     data = OperatorData(run, system, stride, workers, seed)
     settings, family, problem = run.model, models.load(run.model.name), data.problem()
-    plan = _plan(run, data, seed)
+    plan = plan_of(run, data.training_steps, seed)
     model = family.build(settings, problem, seed)
     if workers.first:
         log.info("%s at %d timesteps: %d steps in each of %d epochs", system, stride, plan.steps_per_epoch, plan.epochs)
@@ -158,24 +179,6 @@ def _train_operator(
         provenance.write_manifest(
             folder, run.settings(), started, {"seed": run.seed}, ranks=workers.size, backend=workers.name
         )
-
-
-def _plan(run: Run, data: OperatorData, seed: int) -> "Plan":
-    from hpc.training import Plan
-
-    settings = run.training
-    steps = data.training_steps if settings.steps_per_epoch is None else settings.steps_per_epoch
-    return Plan(
-        epochs=settings.epochs,
-        steps_per_epoch=min(steps, data.training_steps),
-        batch=settings.batch,
-        learning_rate=settings.learning_rate,
-        schedule=settings.schedule,
-        scaling=settings.scaling,
-        warmup_epochs=settings.warmup_epochs,
-        checkpoint_seconds=settings.checkpoint_seconds,
-        seed=seed,
-    )
 
 
 def _seed(run: Run, system: str, stride: int) -> int:

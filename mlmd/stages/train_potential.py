@@ -1,0 +1,162 @@
+"""Configurations → a potential, or a committee of them: the same loop as for operators, on energies and forces."""
+
+import functools
+import logging
+import time
+from collections.abc import Collection
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hpc import atomic, preempt, provenance, ranks, store
+from hpc.checkpoint import Checkpoints
+from mlmd.config import Run
+from mlmd.config.datasets import MATERIALS
+from mlmd.models import batches, saved_potential
+from mlmd.models.descriptors import Descriptors
+from mlmd.models.neural_network_potential import NeuralNetworkPotential
+from mlmd.models.symmetry_functions import SymmetryFunctions
+from mlmd.stages import layout
+from mlmd.stages.plan import plan_of
+from mlmd.stages.potential_data import FLAT, PotentialData, Statistics, Tables
+
+if TYPE_CHECKING:
+    from hpc.training import Plan
+
+MEASURES = ("loss", "energy_square", "force_square")
+log = logging.getLogger(__name__)
+
+
+def train_members(
+    run: Run,
+    unfinished: list[int],
+    workers: ranks.Ranks,
+    lock: dict,
+    stop: preempt.StopFlag,
+    accept: Collection[str],
+) -> None:
+    """Trains the members of the committee that are not finished; each goes on from its last checkpoint.
+
+    Raises `TooFewConfigurations`, `CheckpointLocked`, `NonFiniteLoss`, and `Preempted` on a signal.
+    """
+    elements = tuple(store.finished_attributes(layout.store(run))["species"])
+    data = PotentialData(run, workers, len(elements))
+    statistics = data.statistics()
+    for member in unfinished:
+        _train_member(run, member, elements, data, statistics, workers, lock, stop, accept)
+
+
+def _train_member(
+    run: Run,
+    member: int,
+    elements: tuple[str, ...],
+    data: PotentialData,
+    statistics: Statistics,
+    workers: ranks.Ranks,
+    lock: dict,
+    stop: preempt.StopFlag,
+    accept: Collection[str],
+) -> None:
+    from hpc import training, training_log
+
+    started, folder = time.time(), layout.potential(run, member)
+    seed = int(np.random.SeedSequence(run.seed, spawn_key=(member,)).generate_state(1)[0])
+    start = descriptors(run, elements, seed)
+    moments = data.moments(start)
+    module, model = build(run, start, moments, statistics, seed)
+    tables = data.tables(model, module, statistics)
+    plan = plan_of(run, data.steps, seed)
+    if workers.first:
+        _tell(run, member, plan, statistics, start, moments, tables)
+    weigh = functools.partial(
+        batches.errors,
+        energy_weight=run.fit.energy_weight / statistics.force**2,
+        force_weight=1.0 / statistics.force**2,
+    )
+    trainer = training.Trainer(
+        model,
+        batches=lambda epoch, first: tables.epoch(seed, epoch, first, plan.steps_per_epoch),
+        validation=tables.validated,
+        plan=plan,
+        ranks=workers,
+        checkpoints=Checkpoints(folder, lock),
+        report=training_log.EpochLog(folder),
+        objective=training.Ragged(MEASURES, "configurations", tables.shapes, weigh),
+    )
+    trainer.fit(stop, accept)
+    potential = exported(run, model, data)
+    if workers.first:
+        _write(run, member, potential, lock)
+        provenance.write_manifest(
+            folder, run.settings(), started, {"seed": run.seed}, ranks=workers.size, backend=workers.name
+        )
+
+
+def descriptors(run: Run, elements: tuple[str, ...], seed: int) -> Descriptors:
+    """The descriptors that the run file asks for, or that learning starts from."""
+    model, usual = run.model, MATERIALS[run.dataset.material]
+    cutoff, angular_cutoff = model.cutoff or usual.cutoff, model.angular_cutoff or usual.angular_cutoff
+    if model.name == "fingerprints":
+        from mlmd.models.fingerprints import Fingerprints
+
+        return Fingerprints.initial(elements, cutoff, angular_cutoff, model.two_body, model.three_body, seed)
+    if model.listed:
+        functions = {name: getattr(model, name) for name in ("g1", "g2", "g3", "g4", "g5")}
+        return SymmetryFunctions(cutoff, **functions, elements=elements, angular_cutoff=angular_cutoff)
+    return SymmetryFunctions.usual(
+        cutoff, elements, model.radial, model.angular, angular_cutoff, model.nearest, model.closed
+    )
+
+
+def build(
+    run: Run, start: Descriptors, moments: dict[str, np.ndarray], statistics: Statistics, seed: int
+) -> tuple[ModuleType, Any]:
+    """The Keras model, and its module."""
+    from mlmd.models import fingerprint_network, network_layer, symmetry_network
+
+    flat = moments["spread"] < FLAT
+    scale = np.where(flat, 0.0, 1.0 / np.where(flat, 1.0, moments["spread"]))
+    if run.model.name == "fingerprints":
+        module, kind = fingerprint_network, fingerprint_network.FingerprintModel
+    else:
+        module, kind = symmetry_network, symmetry_network.SymmetryModel
+    mix = np.array([network_layer.whitening(one) for one in moments["correlation"]])
+    return module, kind(start, run.model.hidden, moments["mean"], scale, statistics.shift, seed, mix)
+
+
+def exported(run: Run, model: Any, data: PotentialData) -> NeuralNetworkPotential:
+    """What has been learned, with the range of descriptors in training."""
+    learned = model.export(*(np.zeros_like(model.center) for _ in range(2)))[0]
+    moments = data.moments(learned)
+    units = store.finished_attributes(layout.store(run))["units"]
+    return NeuralNetworkPotential(*model.export(moments["low"], moments["high"]), units)
+
+
+def _tell(
+    run: Run,
+    member: int,
+    plan: "Plan",
+    statistics: Statistics,
+    start: Descriptors,
+    moments: dict[str, np.ndarray],
+    tables: Tables,
+) -> None:
+    log.info(
+        "potential %d of %d: %d configurations, %d descriptors, %d steps in each of %d epochs, tables of %.2f GB",
+        *(member + 1, run.fit.committee, statistics.configurations, start.features),
+        *(plan.steps_per_epoch, plan.epochs, tables.bytes / 1e9),
+    )
+    for element, spread in zip(start.elements, moments["spread"], strict=True):
+        for label, value in zip(start.labels, spread, strict=True):
+            if value < FLAT:
+                log.warning("%s: the descriptor %s never changes, and is left out", element, label)
+
+
+def _write(run: Run, member: int, potential: NeuralNetworkPotential, lock: dict) -> None:
+    """weights.npz first: model.json is what says that the potential is finished."""
+    folder = layout.potential(run, member)
+    arrays, described = saved_potential.contents(potential)
+    atomic.write_npz(folder / "weights.npz", arrays)
+    facts = {"material": run.dataset.material, "seed": run.seed, "dtype": run.model.dtype, "conditions": lock}
+    atomic.write_json(folder / "model.json", {**described, **facts})
