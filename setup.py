@@ -12,6 +12,8 @@ setup(
         "mlmd": [
             "analysis/published/*.json",
             "datasets/end_states_data/*",
+            "interfaces/lammps/plugin/*.t*",
+            "interfaces/lammps/plugin/*/*",
             "physics/potentials/parameters/*",
             "stages/*.html",
         ]

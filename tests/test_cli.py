@@ -16,6 +16,8 @@ COMMANDS = (
     "search",
     "rollout",
     "act",
+    "evaluate",
+    "export",
     "report",
     "reproduce",
     "status",

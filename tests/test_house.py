@@ -64,6 +64,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "mlmd.stages": ({"hpc", "mlmd"}, EVERYWHERE | {"tqdm"}),
     "mlmd.stages.report": ({"hpc", "mlmd"}, EVERYWHERE | {"jinja2", "matplotlib"}),
     "mlmd.stages.reproduce": ({"hpc", "mlmd"}, EVERYWHERE | {"jinja2"}),
+    "mlmd.stages.studies_potentials.training": ({"hpc", "mlmd"}, EVERYWHERE | {"keras", "tensorflow", "scipy"}),
     # layer 5
     "mlmd.cli": ({"hpc", "mlmd.stages", "mlmd.config", "mlmd.doctor"}, {"click"}),
     "mlmd.doctor": ({"hpc", "mlmd.stages", "mlmd.config"}, set()),

@@ -117,11 +117,14 @@ class Run(Section):
 
     def require_stage(self, stage: str) -> None:
         """Raises ConfigError unless runs of this dataset's family have the stage."""
-        family, wanted = self.dataset.family, self.dataset.wanted
         if stage not in self.dataset.stages:
-            raise ConfigError("run file", "dataset.family", f"{family} has no stage {stage}; {_has(self.stages)}")
-        if stage not in self.stages:
-            raise ConfigError("run file", wanted, f"is missing; a run of {family} has the stage {stage} with it")
+            family = self.dataset.family
+            raise ConfigError(
+                "run file", "dataset.family", f"{family} has no stage {stage}; {_has(self.dataset.stages)}"
+            )
+        if self.dataset.wanted == "fit" and stage not in self.stages:
+            told = f"is missing; there is a potential to {stage} where it says what is fitted, such as fit: {{}}"
+            raise ConfigError("run file", "fit", told)
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Run:
@@ -199,7 +202,8 @@ def _unused(stages: Sequence[str]) -> list[str]:
 
 def _refuse_unused(family: str, values: dict) -> None:
     dataset = DATASETS[family]
-    stages = dataset.stages
+    # Without a section fit nothing is trained on configurations.
+    stages = ("generate",) if dataset.wanted == "fit" and "fit" not in values else dataset.stages
     if "fit" in values and dataset.wanted != "fit":
         told = f"potentials are trained on configurations, not on data of the family {family}"
         raise PydanticCustomError("unused_section", "{told}", {"section": "fit", "told": told})

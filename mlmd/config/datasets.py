@@ -7,7 +7,7 @@ published settings, apart from lengths of test trajectories.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, Strict
 
@@ -190,12 +190,21 @@ class LjLiquid(Dataset):
         return (Load(min(self.block, self.systems), what, (6 * max(self.atoms) + 1) * frames),)
 
 
+class Sight(NamedTuple):
+    """What a learned potential of a material sees: how far, how far in triplets, and where its first G2 stands.
+
+    By linear fits these are best: triplets end a little before the material's own, whose forces vanish there faster
+    than a cosine; G2 begin before the shortest distance.
+    """
+
+    cutoff: float
+    angular_cutoff: float
+    nearest: float
+
+
 @dataclass(frozen=True)
 class Material:
-    """What is usual for a material, in its own units; the crystal's cell has `cell_atoms` atoms.
-
-    cutoff, angular_cutoff: how far a learned potential is to see: as far as the material's own, or a little farther.
-    """
+    """What is usual for a material, in its own units; the crystal's cell has `cell_atoms` atoms."""
 
     cell_atoms: int
     cells: int
@@ -203,8 +212,7 @@ class Material:
     melt_temperature: float
     crystal: tuple[tuple[float, float], ...]
     liquid: tuple[tuple[float, float], ...]
-    cutoff: float
-    angular_cutoff: float
+    sight: Sight
 
 
 # Where Lennard-Jones pairs of configurations end (σ).
@@ -212,7 +220,9 @@ LJ_CUTOFF = 2.5
 # States are (temperature, density).
 MATERIALS: Mapping[str, Material] = MappingProxyType(
     {
-        "lennard_jones": Material(4, 4, 0.004, 3.0, ((0.3, 1.0), (0.6, 1.0)), ((0.695, 0.787), (1.0, 0.85)), 2.7, 2.0),
+        "lennard_jones": Material(
+            4, 4, 0.004, 3.0, ((0.3, 1.0), (0.6, 1.0)), ((0.695, 0.787), (1.0, 0.85)), Sight(2.6, 2.0, 0.75)
+        ),
         "silicon": Material(
             8,
             2,
@@ -220,8 +230,7 @@ MATERIALS: Mapping[str, Material] = MappingProxyType(
             6000.0,
             ((300.0, 2.33), (1000.0, 2.33), (1600.0, 2.33)),
             ((1800.0, 2.5), (3500.0, 2.5)),
-            3.8,
-            3.8,
+            Sight(3.7, 3.5, 1.7),
         ),
         "mw_water": Material(
             8,
@@ -230,11 +239,16 @@ MATERIALS: Mapping[str, Material] = MappingProxyType(
             1000.0,
             ((100.0, 0.92), (250.0, 0.92)),
             ((298.0, 0.95), (298.0, 0.997), (298.0, 1.05)),
-            4.545,
-            4.306,
+            Sight(4.22, 4.0, 2.0),
         ),
         "silica": Material(
-            24, 2, 0.001, 9000.0, ((300.0, 2.17), (1500.0, 2.17)), ((4000.0, 2.2), (6000.0, 2.65)), 10.0, 3.5
+            24,
+            2,
+            0.001,
+            9000.0,
+            ((300.0, 2.17), (1500.0, 2.17)),
+            ((4000.0, 2.2), (6000.0, 2.65)),
+            Sight(10.0, 2.8, 1.1),
         ),
     }
 )

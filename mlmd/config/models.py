@@ -104,9 +104,9 @@ class PotentialModel(Model):
 
     families: ClassVar[tuple[str, ...]] = ("configurations",)
 
-    cutoff: Number | None = Field(None, description="how far an atom sees; none: a little beyond the material's own")
+    cutoff: Number | None = Field(None, description="how far an atom sees; none: the material's own")
     angular_cutoff: Number | None = Field(
-        None, description="how far apart the neighbours of a triplet are seen; none: a little beyond the material's own"
+        None, description="how far an atom sees the neighbours of a triplet; none: the material's own"
     )
     hidden: Counts = Field((30, 30), description="units of the hidden layers of each species' network")
     dtype: Precision = Field("float32", description="precision of training; the potential itself has float64")
@@ -119,10 +119,12 @@ class Hdnnp(PotentialModel):
     """Symmetry functions and a network a species: Behler and Parrinello (2007)."""
 
     name: Literal["hdnnp"] = Field("hdnnp", description="kind of potential")
-    radial: int = Field(8, ge=0, description="G2 of each species, where no functions are listed")
-    angular: int = Field(16, ge=0, description="G5 of each pair of species, where no functions are listed")
+    radial: int = Field(14, ge=0, description="G2 of each species, where no functions are listed")
+    angular: int = Field(32, ge=0, description="G5 of each pair of species, where no functions are listed")
     closed: bool = Field(False, description="G4 instead, whose triplets have all three atoms near each other")
-    nearest: Number | None = Field(None, description="centre of the first G2; none: a third of the cutoff")
+    nearest: Number | None = Field(
+        None, description="centre of the first G2; none: before the material's shortest distance"
+    )
     g1: bool = Field(False, description="whether there is a G1")
     g2: Radial = Field((), description="[η, R_s] of each G2")
     g3: Annotated[tuple[float, ...], Strict(False)] = Field((), description="κ of each G3")

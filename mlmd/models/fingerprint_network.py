@@ -20,7 +20,7 @@ import numpy as np
 from mlmd.models.atomic_network import AtomicNetwork
 from mlmd.models.fingerprints import SPREAD, Fingerprints
 from mlmd.models.network_layer import AtomicNetworkLayer, energies_and_slopes
-from mlmd.physics.box import edges
+from mlmd.physics.box import edges, positions
 from mlmd.physics.neighbors import NeighborList
 from mlmd.physics.potentials.engine import rows
 from mlmd.state import OverlappingAtoms
@@ -105,9 +105,9 @@ class FingerprintModel(keras.Model):
         """All that `energies_and_forces` reads of one configuration, in the model's precision.
 
         `position` (atoms, 3), `box` edges (3,) or None, `species_index` (atoms,) into the elements. Raises
-        OverlappingAtoms for two atoms at one place.
+        InvalidInput, NonFiniteState, and OverlappingAtoms for two atoms at one place.
         """
-        found = geometry(np.asarray(position), edges(box, 3), self.start.cutoff, self.start.angular_cutoff)
+        found = geometry(positions(position, dims=(3,)), edges(box, 3), self.start.cutoff, self.start.angular_cutoff)
         arrays = {"species": np.asarray(species_index), **found._asdict()}
         return {
             name: values.astype(self.compute_dtype if values.dtype.kind == "f" else "int32")

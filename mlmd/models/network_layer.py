@@ -14,6 +14,9 @@ from typing import Any
 import keras
 import numpy as np
 
+# Spread of a unit that passes on a linear function: ten times farther out tanh differs from it by 3e-9 of the spread.
+STRAIGHT = 1e-5
+
 
 class AtomicNetworkLayer(keras.layers.Layer):
     """Hidden tanh layers of `hidden` units and a linear one that gives an energy; the last bias starts at `shift`.
@@ -34,6 +37,7 @@ class AtomicNetworkLayer(keras.layers.Layer):
     ):
         super().__init__(**layer)
         self.hidden, self.seed, self.shift, self.mix = tuple(hidden), seed, shift, mix
+        self.linear, self.small = None, 1.0
 
     def build(self, input_shape):
         """Adds kernels, drawn as X. Glorot and Y. Bengio (2010) propose for tanh, and biases, zero but for the last."""
@@ -46,6 +50,14 @@ class AtomicNetworkLayer(keras.layers.Layer):
             start = keras.initializers.Constant(self.shift if number == len(self.hidden) else 0.0)
             self.kernels.append(self.add_weight(shape=(inputs, outputs), initializer=spread, name=f"kernel{number}"))
             self.biases.append(self.add_weight(shape=(outputs,), initializer=start, name=f"bias{number}"))
+
+    def stand_on(self, weights: np.ndarray, spread: float) -> None:
+        """Learns what x·weights lacks, whose values spread by `spread` over the training set, and starts at nothing.
+
+        In `arrays` the linear function is one more unit in each layer, so small there that tanh is straight.
+        """
+        self.linear, self.small = np.asarray(weights, dtype=np.float64), STRAIGHT / max(spread, 1e-12)
+        self.kernels[-1].assign(np.zeros(self.kernels[-1].shape))
 
     def call(self, x):
         """Energies (n,) at scaled descriptors (n, features)."""
@@ -63,7 +75,11 @@ class AtomicNetworkLayer(keras.layers.Layer):
         slope = ops.zeros_like(h) + self.kernels[-1][:, 0]
         for kernel, h in zip(self.kernels[-2::-1], layers[::-1], strict=True):
             slope = ops.matmul(slope * (1.0 - h * h), ops.transpose(kernel))
-        return energy[:, 0], slope if mix is None else ops.matmul(slope, ops.transpose(mix))
+        slope = slope if mix is None else ops.matmul(slope, ops.transpose(mix))
+        if self.linear is None:
+            return energy[:, 0], slope
+        linear = ops.cast(self.linear, x.dtype)
+        return energy[:, 0] + ops.matmul(x, linear), slope + linear
 
     def arrays(self) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
         """Kernels (in, out) and biases (out,) of all layers in float64, as `AtomicNetwork` holds them."""
@@ -73,7 +89,20 @@ class AtomicNetworkLayer(keras.layers.Layer):
         )
         if self.mix is not None:
             kernels[0] = self.mix @ kernels[0]
+        if self.linear is not None:
+            kernels, biases = self._with_linear(kernels, biases)
         return tuple(kernels), tuple(biases)
+
+    def _with_linear(
+        self, kernels: list[np.ndarray], biases: list[np.ndarray]
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """The same with a unit more in each hidden layer."""
+        first = np.hstack([kernels[0], self.small * self.linear[:, None]])
+        between = [np.pad(kernel, ((0, 1), (0, 1))) for kernel in kernels[1:-1]]
+        for kernel in between:
+            kernel[-1, -1] = 1.0
+        last = np.vstack([kernels[-1], [[1.0 / self.small]]])
+        return [first, *between, last], [*(np.append(bias, 0.0) for bias in biases[:-1]), biases[-1]]
 
 
 def whitening(correlation: np.ndarray, least: float = 1e-5) -> np.ndarray:

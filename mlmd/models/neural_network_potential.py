@@ -17,7 +17,7 @@ from mlmd.physics.neighbors import NeighborList
 from mlmd.physics.potentials import three_body
 from mlmd.physics.potentials.base import Result
 from mlmd.physics.potentials.engine import Engine, ListEngine, rows
-from mlmd.state import InvalidInput
+from mlmd.state import InvalidInput, NonFiniteState
 
 # Thickness of the list's skin, and the farthest that a sound step takes an atom, as shares of the reach.
 SKIN, FARTHEST = 0.1, 0.3
@@ -69,6 +69,9 @@ class NeuralNetworkPotential:
         self._kernels.evaluate(
             neighbors, self.descriptors.parameters, self._packed, kinds, force, virial, energy, self._counted
         )
+        broken = ~(np.isfinite(force).all(axis=0) & np.isfinite(energy))
+        if broken.any():
+            raise NonFiniteState(None, int(broken.argmax()), None)
         if before == 0 and self.extrapolations:
             warnings.warn(
                 f"{self.extrapolations} descriptors lie outside of the range seen in training; `extrapolating` says "

@@ -12,6 +12,7 @@ pair of species G4 …, G5 …. A pair j, k counts once. (The thesis' derivative
 derived from the formulas above and compared with differences.)
 """
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -67,26 +68,30 @@ class SymmetryFunctions(Descriptors):
         nearest: float | None = None,
         closed: bool = False,
     ) -> "SymmetryFunctions":
-        """A set that resolves distances and angles evenly, for a cutoff.
+        """A set that resolves distances and angles, for a cutoff.
 
-        `radial` G2 for each species: Gaussians whose centres go evenly from `nearest` (a third of the cutoff) to the
-        cutoff, each as wide as their distance. `angular` G5 for each pair of species, or G4 where triplets are `closed`
-        (only those whose three atoms are all near each other): λ = ±1 and ζ = 1, 2, 4, 8 for one η, then the same for
-        a larger one that sees nearer neighbours, and so on. M. Gastegger, L. Schwiedrzik, M. Bittermann, F. Berzsenyi,
-        P. Marquetand, J. Chem. Phys. 148, 241709 (2018), has the same grid of centres.
+        `radial` G2 for each species: Gaussians whose centres go in geometric progression from `nearest` (a third of the
+        cutoff) to the cutoff, each as wide as it is far to the next: potentials are steep where atoms are near. It
+        should lie before the shortest distance. `angular` G5 for each pair of species, or G4 where triplets are
+        `closed` (only those whose three atoms are all near each other): λ = ±1 and ζ = 1, 2, 4, 8 with η = 0, then the
+        same with η = 1, 4, 16, … over the square of the angular cutoff, which see nearer neighbours.
         """
         if angular % 2 or (angular > 8 and angular % 8):
             raise InvalidInput(f"symmetry functions: angular is even up to 8, then a multiple of 8, not {angular}")
         far = cutoff if angular_cutoff is None else angular_cutoff
         start = cutoff / 3.0 if nearest is None else nearest
-        step = (cutoff - start) / max(radial, 1)
-        g2 = tuple((1.0 / (2.0 * step * step), start + number * step) for number in range(radial))
+        centres = [start * (cutoff / start) ** (number / max(radial, 1)) for number in range(radial + 1)]
+        g2 = tuple((1.0 / (2.0 * (after - r) ** 2), r) for r, after in itertools.pairwise(centres))
         three = tuple(
-            (4.0 ** (number // 8) / (2.0 * far * far), 2.0 ** (number % 8 // 2), 1.0 - 2.0 * (number % 2))
+            (
+                0.0 if number < 8 else 4.0 ** (number // 8 - 1) / far**2,
+                2.0 ** (number % 8 // 2),
+                1.0 - 2.0 * (number % 2),
+            )
             for number in range(angular)
         )
         kinds = {"g4": three} if closed else {"g5": three}
-        return cls(cutoff, g2=g2, **kinds, elements=elements, angular_cutoff=angular_cutoff)
+        return cls(cutoff, g2=g2 if radial else (), **kinds, elements=elements, angular_cutoff=angular_cutoff)
 
     @property
     def reach(self) -> float:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mlmd.models.lane_functions import cutoff, exponential
+from mlmd.models.surroundings import closing, gather, narrow, width_for
 from mlmd.physics.compiled import compiled
 from mlmd.physics.lanes import LANES, filled, fused, lanes, load, raised, store, total, where
 
@@ -75,10 +76,7 @@ class Room(NamedTuple):
 @compiled()
 def room_for(neighbors, p):
     """Memory for any atom of the list."""
-    most = 0
-    for here in range(neighbors.count.shape[0]):
-        most = max(most, neighbors.count[here])
-    width = filled(max(most, 1)) + LANES * p.species
+    width = width_for(neighbors, p.species)
     classes, functions = p.class_eta.shape[0], p.shape.shape[0]
     blocks = width * (width // LANES) if functions > 0 else 0
     return Room(
@@ -105,10 +103,12 @@ def room_for(neighbors, p):
 @compiled()
 def values(neighbors, here, species, p, room, g):
     """Fills g (features,) for the atom of the list's row `here`, and the room with what its gradient needs."""
-    _gather(neighbors, here, species, p, room)
+    width, reach = room.width, max(p.cutoff, p.angular_cutoff)
+    gather(neighbors, here, species, reach, p.cutoff, width, room.found, room.start, room.count, room.near)
     _radial(p, room, g)
     if p.shape.shape[0] > 0:
-        _narrow(p, room)
+        start, count, end = room.start, room.count, p.angular_cutoff
+        narrow(end, width, start, count, room.near, room.far, room.side_start, room.side_count, room.side)
         _angular(p, room, g)
 
 
@@ -133,61 +133,6 @@ def gradient(w, p, room):
 
 
 @compiled()
-def _gather(neighbors, here, species, p, room):
-    """Neighbours within the longest cutoff, by species."""
-    entry, owner, place = neighbors.row[here], neighbors.owner, neighbors.place
-    x, y, z = place[0, entry], place[1, entry], place[2, entry]
-    reach, width, at = max(p.cutoff, p.angular_cutoff), room.width, 0
-    for kind in range(p.species):
-        room.start[kind] = at
-        for k in range(neighbors.count[here]):
-            other = neighbors.index[here, k]
-            if p.species > 1 and species[owner[other]] != kind:
-                continue
-            dx, dy, dz = place[0, other] - x, place[1, other] - y, place[2, other] - z
-            r2 = dx * dx + dy * dy + dz * dz
-            if r2 < reach * reach:
-                r = np.sqrt(r2)
-                room.found[at] = other
-                _place(room.near, width, at, dx / r, dy / r, dz / r, r)
-                at += 1
-        room.count[kind] = at - room.start[kind]
-        at = _fill_up(room.near, width, at, p.cutoff)
-    room.start[p.species] = at
-
-
-@compiled()
-def _narrow(p, room):
-    """Those of them within the angular cutoff."""
-    width, at, near = room.width, 0, room.near
-    for kind in range(p.species):
-        room.side_start[kind] = at
-        for k in range(room.start[kind], room.start[kind] + room.count[kind]):
-            r = near[3 * width + k]
-            if r < p.angular_cutoff:
-                room.far[at] = k
-                _place(room.side, width, at, near[k], near[width + k], near[2 * width + k], r)
-                at += 1
-        room.side_count[kind] = at - room.side_start[kind]
-        at = _fill_up(room.side, width, at, p.angular_cutoff)
-    room.side_start[p.species] = at
-
-
-@compiled()
-def _place(table, width, at, x, y, z, r):
-    table[at], table[width + at], table[2 * width + at], table[3 * width + at] = x, y, z, r
-
-
-@compiled()
-def _fill_up(table, width, at, r):
-    """Fills the last lanes with places at distance r; returns where the next group begins."""
-    end = filled(at)
-    for place in range(at, end):
-        _place(table, width, place, 0.0, 0.0, 0.0, r)
-    return end
-
-
-@compiled()
 def _radial(p, room, g):
     """G1–G3, and their slopes at each neighbour."""
     width, rows, per = room.width, p.radial.shape[0], 1.0 / (p.cutoff * p.cutoff)
@@ -200,7 +145,7 @@ def _radial(p, room, g):
             value = lanes(0.0)
             for k in range(first, end, LANES):
                 r = load(room.near, 3 * width + k)
-                f, df = _closing(r, per)
+                f, df = closing(r, per)
                 if turning:
                     for lane in range(LANES):
                         angle = narrow * room.near[3 * width + k + lane]
@@ -212,15 +157,6 @@ def _radial(p, room, g):
                 value = fused(h, f, value)
                 store(room.near, (4 + row) * width + k, fused(dh, f, h * df))
             g[kind * rows + row] = total(value)
-
-
-@compiled()
-def _closing(r, per):
-    """The cutoff function of r and its slope, 0 from the cutoff on; `per` is 1/R_c²."""
-    t = r * r * per
-    inside = t < 1.0
-    f, df = cutoff(where(inside, t, 1.0))
-    return where(inside, f, 0.0), where(inside, df * r * (2.0 * per), 0.0)
 
 
 @compiled()
@@ -243,7 +179,7 @@ def _sides(p, room, per):
     width, classes = room.width, p.class_eta.shape[0]
     for k in range(0, room.side_start[p.species], LANES):
         r = load(room.side, 3 * width + k)
-        f, df = _closing(r, per)
+        f, df = closing(r, per)
         for q in range(classes):
             narrow = p.class_eta[q]
             h = exponential(r * r * (-narrow))

@@ -157,8 +157,14 @@ def figure_path(campaign: Described, name: str) -> Path:
 
 
 def identity_of_run(run: Run) -> dict:
-    """What a run's numbers depend on: its settings, the code, and the rollouts or paths on disk."""
+    """What a run's numbers depend on: its settings, the code, and the rollouts, paths or potentials on disk."""
     settings = {key: value for key, value in run.settings().items() if key != "cluster"}
+    if run.fit is not None:
+        return {
+            "code": provenance.code_version(),
+            "settings": provenance.config_hash(settings),
+            "potentials": provenance.config_hash(_digests(run)),
+        }
     stage, folder = ("act", layout.act_ledger(run)) if run.action else ("rollout", layout.rollout_ledger(run))
     records = Ledger.open(folder, f"mlmd {stage} {run.folder / 'run.yaml'}").records()
     digests = {str(item): record.get("digest") for item, record in sorted(records.items())}
@@ -167,6 +173,12 @@ def identity_of_run(run: Run) -> dict:
         "settings": provenance.config_hash(settings),
         f"{stage}s": provenance.config_hash(digests),
     }
+
+
+def _digests(run: Run) -> dict[str, str | None]:
+    """Of the weights of each potential; None for one that is not there."""
+    files = {member: layout.potential(run, member) / "weights.npz" for member in range(run.fit.committee)}
+    return {str(member): rollout.digest(file) if file.exists() else None for member, file in files.items()}
 
 
 def known_of(path: Path, identity: Mapping, accept: Collection[str]) -> dict | None:

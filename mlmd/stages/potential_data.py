@@ -21,6 +21,8 @@ from mlmd.stages import layout
 
 # A descriptor that spreads by less than this is constant, and tells a network nothing.
 FLAT = 1e-9
+# Configurations that a linear fit looks at together.
+TOGETHER = 10
 log = logging.getLogger(__name__)
 
 
@@ -166,6 +168,11 @@ class Tables:
         order = np.random.default_rng([seed, epoch, self._rank]).permutation(len(self.training))
         for step in range(first, steps):
             yield self._joined([self.training[n] for n in order[step * self._batch : (step + 1) * self._batch]])
+
+    def some(self, count: int) -> Iterator[dict[str, np.ndarray]]:
+        """So many of this rank's configurations for training, spread evenly, a few at a time."""
+        chosen = self.training[:: max(1, len(self.training) // count)][:count]
+        return (self._joined(chosen[start : start + TOGETHER]) for start in range(0, len(chosen), TOGETHER))
 
     def validated(self) -> Iterator[dict[str, np.ndarray]]:
         """Batches of the validation set, all of it."""

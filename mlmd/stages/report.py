@@ -34,7 +34,8 @@ _VERDICTS = ("reached", "not reached", "cannot be reached")
 
 
 def report(run: Run) -> dict[str, float | None]:
-    """Writes the files below the run's folder and returns the metrics; of a run that seeks paths, what was found.
+    """Writes the files below the run's folder and returns the metrics; of a run that seeks paths or
+    trains a potential, what was found.
 
     Raises `ConfigError` for a family without operators, `StoreMissing` where nothing has been rolled out,
     `ItemsUnfinished` where something has not, and `MadeFromAnotherConfig` where what has been rolled out are not the
@@ -45,6 +46,10 @@ def report(run: Run) -> dict[str, float | None]:
         from mlmd.stages import act_report
 
         return act_report.report(run)
+    if run.fit is not None:
+        from mlmd.stages import potential_report
+
+        return potential_report.report(run)
     started = time.time()
     if (layout.rollout_ledger(run) / "table.json").exists():
         open_table(run, f"mlmd rollout {run.folder / 'run.yaml'}")
@@ -267,7 +272,7 @@ def _training(run: Run) -> tuple[dict, list[dict]]:
 
 def manifests(folder: Path) -> dict[str, str]:
     """The manifests of a run's stages: path from its folder → text."""
-    patterns = ("manifest.json", "*/manifest.json", "models/*/manifest.json")
+    patterns = ("manifest.json", "*/manifest.json", "model*/*/manifest.json")
     found = sorted(path for pattern in patterns for path in folder.glob(pattern))
     return {str(path.relative_to(folder)): path.read_text() for path in found}
 

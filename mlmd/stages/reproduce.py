@@ -38,7 +38,11 @@ from mlmd.stages import submit as jobs
 TEMPLATE = "reproduce.html"
 # Name → the module with its `reproduce` and `submit`; its run files are in a folder of that name.
 CAMPAIGNS: Mapping[str, str] = MappingProxyType(
-    {"rnn-operators": "mlmd.stages.reproduce", "least-action": "mlmd.stages.reproduce_least_action"}
+    {
+        "rnn-operators": "mlmd.stages.reproduce",
+        "least-action": "mlmd.stages.reproduce_least_action",
+        "potentials": "mlmd.stages.reproduce_potentials",
+    }
 )
 NAME = "rnn-operators"
 SIZES = ("small", "published")

@@ -1,6 +1,7 @@
 """Run file → how far each stage is, from what lies on disk and what the scheduler says."""
 
 import json
+from pathlib import Path
 
 from hpc import ledger, schedulers, store
 from hpc.errors import UserError
@@ -11,12 +12,13 @@ ACTIVE = ("pending", "running")
 
 
 def status(run: Run) -> str:
-    """One line a stage, and one for each operator in training or job in the queue."""
+    """One line a stage, and one for each operator or potential in training or job in the queue."""
     jobs = _jobs(run)
     active = {stage for stage, (_, state) in jobs.items() if state in ACTIVE}
     lines = [
         f"{'generate':10}{_items(layout.data_ledger(run), 'generate' in active, waiting=False)}",
-        *(_after_generate(run, active) if "train" in run.dataset.stages else ()),
+        *(_potential(run, active) if run.fit is not None else ()),
+        *(_after_generate(run, active) if "rollout" in run.stages else ()),
         *(_act(run, active) if run.action is not None else ()),
         *(f"{'job':10}{job} ({stage}): {state}" for stage, (job, state) in jobs.items()),
     ]
@@ -25,15 +27,30 @@ def status(run: Run) -> str:
 
 def _after_generate(run: Run, active: set[str]) -> list[str]:
     dataset_done = store.finished_attributes(layout.store(run)) is not None
-    operators = {place: _operator(run, *place) for place in layout.operators(run)}
+    operators = {place: _trained(run, layout.model(run, *place)) for place in layout.operators(run)}
     trained = all(progress == "completed" for progress in operators.values())
     return [
-        f"{'train':10}{_operators(operators, 'train' in active, waiting=not dataset_done)}",
+        f"{'train':10}{_finished('operators', operators, 'train' in active, waiting=not dataset_done)}",
         *(f"{'':10}{s} at {d} timesteps: {told}" for (s, d), told in operators.items() if told and told != "completed"),
         *(_search(run, waiting=not dataset_done) if run.search is not None else ()),
         f"{'rollout':10}{_items(layout.rollout_ledger(run), 'rollout' in active, waiting=not trained)}",
-        f"{'report':10}{run.folder / 'report.html' if (run.folder / 'report.html').exists() else 'not written'}",
+        _report(run),
     ]
+
+
+def _potential(run: Run, active: set[str]) -> list[str]:
+    dataset_done = store.finished_attributes(layout.store(run)) is not None
+    members = {member: _trained(run, layout.potential(run, member)) for member in range(run.fit.committee)}
+    return [
+        f"{'train':10}{_finished('potentials', members, 'train' in active, waiting=not dataset_done)}",
+        *(f"{'':10}potential {member}: {told}" for member, told in members.items() if told and told != "completed"),
+        _report(run),
+    ]
+
+
+def _report(run: Run) -> str:
+    page = run.folder / "report.html"
+    return f"{'report':10}{page if page.exists() else 'not written'}"
 
 
 def _act(run: Run, active: set[str]) -> list[str]:
@@ -56,16 +73,15 @@ def _items(folder, submitted: bool, waiting: bool) -> str:
     return f"{len(table.items)} items: {told}" + "".join(failures[:5])
 
 
-def _operators(operators: dict, submitted: bool, waiting: bool) -> str:
-    done = sum(told == "completed" for told in operators.values())
+def _finished(what: str, trained: dict, submitted: bool, waiting: bool) -> str:
+    done = sum(told == "completed" for told in trained.values())
     rest = "submitted" if submitted else "waiting" if waiting else "eligible"
-    missing = f", {len(operators) - done} {rest}" if done < len(operators) else ""
-    return f"{len(operators)} operators: {done} completed{missing}"
+    missing = f", {len(trained) - done} {rest}" if done < len(trained) else ""
+    return f"{len(trained)} {what}: {done} completed{missing}"
 
 
-def _operator(run: Run, system: str, stride: int) -> str | None:
-    """Says "completed", how far its training is, or None before it starts."""
-    folder = layout.model(run, system, stride)
+def _trained(run: Run, folder: Path) -> str | None:
+    """Says "completed", how far the training in a folder is, or None before it starts."""
     if (folder / "model.json").exists():
         return "completed"
     log = folder / "log.csv"

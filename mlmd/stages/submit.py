@@ -14,6 +14,7 @@ ROOT = Path(os.environ.get("MLMD_ROOT", Path(__file__).resolve().parents[2]))
 SCRIPTS = {
     "generate": "generate.slurm",
     "train": "train_lstm.slurm",
+    "train_potential": "train_potential.slurm",
     "rollout": "rollout_array.slurm",
     "act": "least_action_array.slurm",
     "report": "report.slurm",
@@ -45,7 +46,17 @@ def submit(run: Run, scheduler_name: str | None, dry_run: bool) -> str:
 def settled(run: Run) -> Run:
     """The run with absolute folders: jobs run in the checkout, wherever this was typed."""
     shared = None if run.data is None else str(layout.data(run).resolve())
-    return run.model_copy(update={"out": str(run.folder.resolve()), "data": shared})
+    settled_run = run.model_copy(update={"out": str(run.folder.resolve()), "data": shared})
+    if run.fit is None:
+        return settled_run
+    lists = {key: tuple(map(_settled_file, getattr(run.fit, key))) for key in ("files", "test_files")}
+    return settled_run.model_copy(update={"fit": run.fit.model_copy(update=lists)})
+
+
+def _settled_file(name: str) -> str:
+    """A file's name as jobs find it: as it stands where that is the same file, as checkpoints are locked to it."""
+    there, here = ROOT / name, Path(name)
+    return name if there.exists() and here.exists() and there.samefile(here) else str(here.resolve())
 
 
 def resolved(run: Run) -> Path:
@@ -57,7 +68,10 @@ def _cost(run: Run, scheduler: Scheduler) -> str:
     by = f"by the scheduler {scheduler.name!r}"
     if run.action is not None:
         return f"{run.name}: paths by {run.action.method}, {run.action.tasks} tasks, {by}"
-    if "train" not in run.dataset.stages:
+    if run.fit is not None:
+        many = f"a committee of {run.fit.committee} potentials" if run.fit.committee > 1 else "a potential"
+        return f"{run.name}: {many} of {run.dataset.material}, {run.model.name}, {by}"
+    if "train" not in run.dataset.stages or run.dataset.wanted:
         return f"{run.name}: a dataset of the family {run.dataset.family}, {by}"
     systems, operators, tasks = len(run.operator_systems), len(list(layout.operators(run))), run.rollout.tasks
     return f"{run.name}: {systems} systems, {operators} operators, {tasks} rollout tasks, {by}"
@@ -65,9 +79,10 @@ def _cost(run: Run, scheduler: Scheduler) -> str:
 
 def spec_of(run: Run, stage: str, after: tuple[str, ...]) -> JobSpec:
     """The job of one stage."""
+    script = "train_potential" if stage == "train" and run.fit is not None else stage
     return JobSpec(
         name=f"{run.name}-{stage}",
-        script=ROOT / "jobs" / SCRIPTS[stage],
+        script=ROOT / "jobs" / SCRIPTS[script],
         environment={"RUN": str(resolved(run).resolve())},
         array={"rollout": run.rollout.tasks, "act": None if run.action is None else run.action.tasks}.get(stage),
         after=after,

@@ -31,6 +31,8 @@ FREE_KEYS = (
     "training.checkpoint_seconds",
     "training.timeout_seconds",
     "fit.committee",
+    "fit.test_files",
+    "fit.test_energy",
 )
 log = logging.getLogger(__name__)
 

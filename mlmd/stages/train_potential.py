@@ -4,6 +4,7 @@ import functools
 import logging
 import time
 from collections.abc import Collection
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ from mlmd.stages.potential_data import FLAT, PotentialData, Statistics, Tables
 if TYPE_CHECKING:
     from hpc.training import Plan
 
+# As many configurations of each rank are enough for a linear fit.
+LINEAR_CONFIGURATIONS = 100
 MEASURES = ("loss", "energy_square", "force_square")
 log = logging.getLogger(__name__)
 
@@ -66,14 +69,12 @@ def _train_member(
     moments = data.moments(start)
     module, model = build(run, start, moments, statistics, seed)
     tables = data.tables(model, module, statistics)
+    weights = {"energy_weight": run.fit.energy_weight / statistics.force**2, "force_weight": statistics.force**-2}
+    if run.fit.linear_start:
+        stand_on_linear(folder / "linear.npz", model, start, moments, tables, weights, workers)
     plan = plan_of(run, data.steps, seed)
     if workers.first:
         _tell(run, member, plan, statistics, start, moments, tables)
-    weigh = functools.partial(
-        batches.errors,
-        energy_weight=run.fit.energy_weight / statistics.force**2,
-        force_weight=1.0 / statistics.force**2,
-    )
     trainer = training.Trainer(
         model,
         batches=lambda epoch, first: tables.epoch(seed, epoch, first, plan.steps_per_epoch),
@@ -82,7 +83,9 @@ def _train_member(
         ranks=workers,
         checkpoints=Checkpoints(folder, lock),
         report=training_log.EpochLog(folder),
-        objective=training.Ragged(MEASURES, "configurations", tables.shapes, weigh),
+        objective=training.Ragged(
+            MEASURES, "configurations", tables.shapes, functools.partial(batches.errors, **weights)
+        ),
     )
     trainer.fit(stop, accept)
     potential = exported(run, model, data)
@@ -95,8 +98,8 @@ def _train_member(
 
 def descriptors(run: Run, elements: tuple[str, ...], seed: int) -> Descriptors:
     """The descriptors that the run file asks for, or that learning starts from."""
-    model, usual = run.model, MATERIALS[run.dataset.material]
-    cutoff, angular_cutoff = model.cutoff or usual.cutoff, model.angular_cutoff or usual.angular_cutoff
+    model, sight = run.model, MATERIALS[run.dataset.material].sight
+    cutoff, angular_cutoff = model.cutoff or sight.cutoff, model.angular_cutoff or sight.angular_cutoff
     if model.name == "fingerprints":
         from mlmd.models.fingerprints import Fingerprints
 
@@ -104,9 +107,8 @@ def descriptors(run: Run, elements: tuple[str, ...], seed: int) -> Descriptors:
     if model.listed:
         functions = {name: getattr(model, name) for name in ("g1", "g2", "g3", "g4", "g5")}
         return SymmetryFunctions(cutoff, **functions, elements=elements, angular_cutoff=angular_cutoff)
-    return SymmetryFunctions.usual(
-        cutoff, elements, model.radial, model.angular, angular_cutoff, model.nearest, model.closed
-    )
+    nearest = model.nearest or sight.nearest
+    return SymmetryFunctions.usual(cutoff, elements, model.radial, model.angular, angular_cutoff, nearest, model.closed)
 
 
 def build(
@@ -123,6 +125,41 @@ def build(
         module, kind = symmetry_network, symmetry_network.SymmetryModel
     mix = np.array([network_layer.whitening(one) for one in moments["correlation"]])
     return module, kind(start, run.model.hidden, moments["mean"], scale, statistics.shift, seed, mix)
+
+
+def stand_on_linear(
+    path: Path,
+    model: Any,
+    start: Descriptors,
+    moments: dict[str, np.ndarray],
+    tables: Tables,
+    weights: dict[str, float],
+    workers: ranks.Ranks,
+) -> None:
+    """Lets the networks learn what the best linear function of the first descriptors lacks.
+
+    That is found over all ranks' configurations, and kept at `path` for those that go on from a checkpoint.
+    """
+    from mlmd.models import linear_start
+
+    shape = (len(start.elements), start.features + 1)
+    # The first rank says for all whether it is known.
+    if workers.broadcast(np.array(path.exists())):
+        known = np.zeros(shape)
+        if workers.first:
+            with np.load(path) as kept:
+                known = kept["weights"]
+        found = workers.broadcast(known)
+    else:
+        linear = type(model)(start, (), model.center, model.scale, np.zeros(len(start.elements)), 0)
+        own = np.vstack(linear_start.normal_equations(linear, tables.some(LINEAR_CONFIGURATIONS), **weights))
+        *matrix, right = workers.gather(own).sum(axis=0)
+        found = workers.broadcast(np.array(linear_start.solved(np.array(matrix), right, linear.networks)))
+        if workers.first:
+            atomic.write_npz(path, {"weights": found})
+    for network, values, correlation in zip(model.networks, found, moments["correlation"], strict=True):
+        network.stand_on(values[:-1], float(np.sqrt(values[:-1] @ correlation @ values[:-1])))
+        network.biases[-1].assign(values[-1:])
 
 
 def exported(run: Run, model: Any, data: PotentialData) -> NeuralNetworkPotential:

@@ -1,6 +1,8 @@
 """Run file → whether all that lies on disk is what was written; with repair, what is not is marked as not done."""
 
 import logging
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +10,10 @@ from hpc import ledger, store
 from hpc.errors import DamagedItems, UserError
 from mlmd import datasets
 from mlmd.config import Run
+from mlmd.models import load_potential
 from mlmd.stages import layout, rollout
 from mlmd.stages.progress import progress
+from mlmd.state import InvalidInput
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +34,8 @@ def verify(run: Run, command: str, repair: bool) -> str:
         store.reopen(layout.store(run))
 
     told = [_check("generate", table, sound, reopen if repair else None, f"{command} --repair")]
+    if run.fit is not None:
+        told.append(_check_potentials(run, repair, f"{command} --repair"))
     for stage, place, product in _later(run):
         try:
             made = ledger.Ledger.open(place, command)
@@ -47,6 +53,29 @@ def _later(run: Run) -> list[tuple[str, Path, Callable[[dict], Path]]]:
         "act": (layout.act_ledger(run), lambda row: layout.act_item(run, row)),
     }
     return [(stage, *stages[stage]) for stage in run.stages if stage in stages]
+
+
+def _check_potentials(run: Run, repair: bool, command: str) -> str:
+    """Reads each finished potential: archives carry checksums of their own. A damaged one is exported anew."""
+    folders = [layout.potential(run, member) for member in range(run.fit.committee)]
+    finished = {member: folder for member, folder in enumerate(folders) if (folder / "model.json").exists()}
+    damaged = [member for member, folder in finished.items() if not _is_whole(folder)]
+    if not damaged:
+        return f"train: {len(finished)} of {len(folders)} potentials finished, all as they were written"
+    if not repair:
+        raise DamagedItems(run.folder / "model", damaged, command)
+    for member in damaged:
+        (folders[member] / "model.json").unlink()
+    listed = ", ".join(str(member) for member in damaged)
+    return f"train: potentials {listed} were damaged and are marked as not done; `mlmd train` makes them anew"
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        load_potential(folder)
+    except (InvalidInput, zipfile.BadZipFile, zlib.error, OSError):
+        return False
+    return True
 
 
 def _check_files(stage: str, table: ledger.Ledger, product: Callable[[dict], Path], repair: bool, command: str) -> str:

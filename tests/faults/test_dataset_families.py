@@ -119,7 +119,7 @@ def test_a_material_brings_its_own_states(tmp_path, material):
 
 
 # Families that no operators are trained for; those with paths are no more than generated without a section action.
-GENERATED_ONLY = [family for family, section in config.DATASETS.items() if "train" not in section.stages]
+GENERATED_ONLY = [family for family, section in config.DATASETS.items() if "rollout" not in section.stages]
 
 
 @pytest.mark.parametrize("family", GENERATED_ONLY)
@@ -140,7 +140,10 @@ def test_stages_that_a_family_does_not_have_are_refused(here, capsys, monkeypatc
     path = write(here, dataset={"family": family})
     line = refused(capsys, monkeypatch, here, stage, path)
     if stage in config.DATASETS[family].stages:
-        assert "action: is missing: there are no paths to report of" in line
+        told = {"action": "there are no paths to report of", "fit": f"there is a potential to {stage} where it says"}
+        wanted = config.DATASETS[family].wanted
+        assert f"{wanted}: is missing" in line
+        assert told[wanted] in line
         return
     there = ", ".join(f"`mlmd {name}`" for name in (*config.DATASETS[family].stages, "status"))
     assert f"dataset.family: {family} has no stage {stage}; there are {there}" in line
@@ -169,5 +172,5 @@ def test_what_is_written_out_of_a_family_reads_back_the_same(tmp_path, family):
     assert (tmp_path / "copy.yaml").write_text(config.dump(run))
     assert config.load(tmp_path / "copy.yaml") == run
     unused = {"model", "training", "rollout"} if family in GENERATED_ONLY else set()
-    # A grid to search over and paths to seek are there only where they are wanted.
-    assert set(yaml.safe_load(config.dump(run))) == set(config.Run.model_fields) - unused - {"search", "action"}
+    # A grid to search over, paths to seek and a potential to fit are there only where they are wanted.
+    assert set(yaml.safe_load(config.dump(run))) == set(config.Run.model_fields) - unused - {"search", "action", "fit"}

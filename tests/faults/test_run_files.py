@@ -301,10 +301,18 @@ def test_every_key_has_a_meaning_and_every_section_too():
             assert info.description or sections(info.annotation, key), f"{prefix}{key}"
 
 
+def _shown(value):
+    return "none" if value is None else str(list(value) if isinstance(value, tuple) else value)
+
+
 def test_the_list_of_keys_is_complete_and_its_defaults_are_right():
     listed = {key: default for key, default, meaning in config.documented_keys() if meaning}
     expected = {"name": "", "out": "", "data": "none", "seed": "2022", "dataset.family": "newton1d"}
     expected |= {"model.name": "lstm_operator", "action.method": "gauss_newton"}
+    fit = config.Run.model_validate({**GOOD, "dataset": {"family": "configurations"}, "fit": {}}).fit.model_dump()
+    expected["fit.active"] = ""
+    for section, prefix in ((fit.pop("active"), "fit.active"), (fit, "fit")):
+        expected |= {f"{prefix}.{key}": _shown(value) for key, value in section.items()}
     expected |= {f"dataset.states.{key} (configurations)": "" for key in ("phase", "temperature", "density")}
     for family in config.DATASETS:
         values = config.Run.model_validate({**GOOD, "dataset": {"family": family}}).settings()
@@ -338,8 +346,9 @@ def test_each_key_of_a_section_reaches_the_run():
             continue
         tag = {"dataset": "family", "model": "name", "action": "method"}.get(name)
         own = {tag: section.model_fields[tag].default} if tag else {}
-        others = {"dataset": {"family": "lj_liquid"}} if name == "action" else {}
-        if name == "rollout.guard":
+        families = {"action": "lj_liquid", "fit": "configurations"}
+        others = {"dataset": {"family": families[name]}} if name in families else {}
+        if name in ("rollout.guard", "fit.active"):
             continue
         for key, info in section.model_fields.items():
             if info.annotation in (int, float) and key not in BELOW_ONE:

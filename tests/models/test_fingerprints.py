@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 
 import keras
 import numpy as np
@@ -353,6 +354,11 @@ def test_the_start_is_drawn_by_the_seed():
     kernels = [network.kernels[1].numpy() for network in model_of(ELEMENTS).networks]
     assert np.array_equal(kernels[0], model_of(ELEMENTS).networks[0].kernels[1].numpy())
     assert not np.array_equal(*kernels)
+
+
+def test_what_is_written_as_text_is_read_as_the_same():
+    prints = fingerprints(ELEMENTS)
+    assert Fingerprints(**json.loads(json.dumps(dataclasses.asdict(prints)))) == prints
 
 
 def test_labels_name_each_feature_once():

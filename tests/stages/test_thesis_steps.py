@@ -8,7 +8,7 @@ import pytest
 
 from mlmd.analysis import plots, potential_plots
 from mlmd.physics.potentials import LennardJones
-from mlmd.stages.studies_potentials import STUDIES, base, five_neighbours, many_pairs, one_pair, training
+from mlmd.stages.studies_potentials import STEPS, base, five_neighbours, many_pairs, one_pair, training
 from mlmd.stages.studies_potentials.plan import Plan
 
 EXACT = LennardJones(cutoff=base.CUTOFF, shift="exact")
@@ -35,7 +35,7 @@ def test_the_pair_is_the_shifted_potential_of_the_reference_dynamics():
     assert base.pair(np.array(base.CUTOFF))[0] == 0.0
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", STEPS)
 def test_every_number_is_finite_and_stands_in_a_table_and_a_figure(studies, name):
     study = studies[name]
     assert study.metrics

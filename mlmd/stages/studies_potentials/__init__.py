@@ -1,7 +1,8 @@
-"""Studies of network potentials: the steps by which the thesis comes to them, each a small network of its own.
+"""Studies of network potentials: the steps by which the thesis comes to them, and what trained ones do in dynamics.
 
-J. Stende, Constructing high-dimensional neural network potentials for molecular dynamics, thesis, chapter 7. As those
-of `mlmd.stages.studies`; they need no run, and runs of the published size make them train longer.
+J. Stende, Constructing high-dimensional neural network potentials for molecular dynamics, thesis, chapter 7: one_pair,
+many_pairs and five_neighbours each train a small network of its own and need no run. The others take the potentials of
+the campaign's runs. As those of `mlmd.stages.studies`; runs of the published size make them all longer.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,14 +11,32 @@ from types import MappingProxyType
 
 from mlmd.config import Run
 from mlmd.stages.studies.base import Study
-from mlmd.stages.studies_potentials import five_neighbours, many_pairs, one_pair
+from mlmd.stages.studies_potentials import (
+    conservation,
+    five_neighbours,
+    ice,
+    many_pairs,
+    one_pair,
+    speed,
+    structure,
+)
 
-__all__ = ["STUDIES", "Study"]
+__all__ = ["STEPS", "STUDIES", "Study"]
 
-STUDIES: Mapping[str, Callable[[Path, Mapping[str, Run]], Study]] = MappingProxyType(
+Function = Callable[[Path, Mapping[str, Run]], Study]
+STEPS: Mapping[str, Function] = MappingProxyType(
     {
         "one_pair": one_pair.study,
         "many_pairs": many_pairs.study,
         "five_neighbours": five_neighbours.study,
+    }
+)
+STUDIES: Mapping[str, Function] = MappingProxyType(
+    {
+        "structure": structure.study,
+        "conservation": conservation.study,
+        "ice": ice.study,
+        "speed": speed.study,
+        **STEPS,
     }
 )

@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,9 +46,8 @@ class Run:
 
 def install() -> Path | str:
     """LAMMPS' program, installed if need be, or why there is none."""
-    script = CHECKOUT / "tests/benchmarks/lammps/setup.sh"
     done = subprocess.run(
-        ["bash", script, sys.executable], capture_output=True, text=True, env=environment(), check=False
+        ["bash", CHECKOUT / "jobs/lammps.sh"], capture_output=True, text=True, env=environment(), check=False
     )
     return Path(done.stdout.strip()) if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
 

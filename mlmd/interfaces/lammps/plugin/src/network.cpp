@@ -55,8 +55,15 @@ double Network::energy(const double *values, double *slope) const
     double *value = layer.value.data();
     const int stride = layer.stride;
     for (int o = 0; o < stride; o++) value[o] = layer.bias[o];
-    for (int i = 0; i < layer.in; i++) {
-      const double *row = layer.kernel.data() + static_cast<std::size_t>(i) * stride;
+    const double *row = layer.kernel.data();
+    int i = 0;
+    for (; i + 4 <= layer.in; i += 4, row += 4 * stride) {
+      const double h0 = before[i], h1 = before[i + 1], h2 = before[i + 2], h3 = before[i + 3];
+      const double *r1 = row + stride, *r2 = r1 + stride, *r3 = r2 + stride;
+#pragma omp simd
+      for (int o = 0; o < stride; o++) value[o] += h0 * row[o] + h1 * r1[o] + h2 * r2[o] + h3 * r3[o];
+    }
+    for (; i < layer.in; i++, row += stride) {
       const double h = before[i];
 #pragma omp simd
       for (int o = 0; o < stride; o++) value[o] += h * row[o];

@@ -80,8 +80,8 @@ void PairNNManybody::coeff(int narg, char **arg)
 {
   if (!allocated) allocate();
   if (narg != 3 + atom->ntypes || std::strcmp(arg[0], "*") != 0 || std::strcmp(arg[1], "*") != 0)
-    error->all(FLERR, "pair_coeff of nn/manybody: * *, the model's file, and an element or NULL for each of {} atom types",
-               atom->ntypes);
+    error->all(FLERR, "pair_coeff of nn/manybody: * *, the model's file, and an element or NULL for each of {} atom "
+               "types", atom->ntypes);
   map_element2type(narg - 3, arg + 3);
 
   try {

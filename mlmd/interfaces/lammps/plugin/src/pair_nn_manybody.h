@@ -2,9 +2,9 @@
 // pair_coeff * * model.nn Si O ...
 //
 // A potential of atomic networks, as `mlmd export` writes it; the names after the file say which element each atom
-// type is, NULL for a type that the potential leaves alone. Every N steps (100; 0: never) a warning tells of atoms whose
-// descriptors lie outside of the range of training, over all ranks, with their tags; where they are more than SHARE of
-// all atoms, the run stops.
+// type is, NULL for a type that the potential leaves alone. Every N steps (100; 0: never) a warning tells of atoms
+// whose descriptors lie outside of the range of training, over all ranks, with their tags; where they are more than
+// SHARE of all atoms, the run stops.
 //
 // compute ID all pair nn/manybody: c_ID[1] atoms outside in this step, c_ID[2] the sum over all steps so far.
 // fix ID all pair 1 nn/manybody outside 0: f_ID[1] how many of its descriptors lie outside, for each atom.

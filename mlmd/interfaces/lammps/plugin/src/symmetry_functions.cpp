@@ -1,5 +1,6 @@
 #include "symmetry_functions.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -22,6 +23,38 @@ double dot(const double *a, const double *b, std::size_t first, std::size_t last
   return sum;
 }
 
+template <int N> void product_of(const double *const *arrays, std::size_t count, double *out)
+{
+  const double *a = arrays[0], *b = arrays[N > 1], *c = arrays[N > 2 ? 2 : 0], *d = arrays[N > 3 ? 3 : 0];
+#pragma omp simd
+  for (std::size_t t = 0; t < count; t++) {
+    double product = a[t];
+    if (N > 1) product *= b[t];
+    if (N > 2) product *= c[t];
+    if (N > 3) product *= d[t];
+    out[t] = product;
+  }
+}
+
+// The product of any number of arrays, element by element, up to four in one pass.
+void multiply(const double *const *arrays, int many, std::size_t count, double *out)
+{
+  switch (many) {
+    case 0:
+      for (std::size_t t = 0; t < count; t++) out[t] = 1.0;
+      return;
+    case 1: return product_of<1>(arrays, count, out);
+    case 2: return product_of<2>(arrays, count, out);
+    case 3: return product_of<3>(arrays, count, out);
+    default: product_of<4>(arrays, count, out);
+  }
+  for (int n = 4; n < many; n++) {
+    const double *array = arrays[n];
+#pragma omp simd
+    for (std::size_t t = 0; t < count; t++) out[t] *= array[t];
+  }
+}
+
 }    // namespace
 
 SymmetryFunctions::SymmetryFunctions(const SymmetryFunctionSet &set) :
@@ -36,6 +69,12 @@ SymmetryFunctions::SymmetryFunctions(const SymmetryFunctionSet &set) :
   int feature = 0;
   for (const auto &function : set.g4) member(true, function, feature++);
   for (const auto &function : set.g5) member(false, function, feature++);
+  for (Decay &decay : decays_) {
+    decay.lifted.resize(bases_.size());
+    std::stable_sort(decay.members.begin(), decay.members.end(), [this](const Member &one, const Member &other) {
+      return shapes_[one.shape].base < shapes_[other.shape].base;
+    });
+  }
 }
 
 void SymmetryFunctions::member(bool closed, const std::array<double, 3> &function, int feature)
@@ -51,10 +90,10 @@ void SymmetryFunctions::member(bool closed, const std::array<double, 3> &functio
     int squarings = 0;
     for (int rest = whole; rest > 1; rest >>= 1) squarings++;
     if (squarings > bases_[base].squarings) bases_[base].squarings = squarings;
-    shapes_.push_back({lambda, zeta, static_cast<int>(base), whole, {}, {}});
+    shapes_.push_back({lambda, zeta, static_cast<int>(base), whole, nullptr, {}});
   }
   while (decay < decays_.size() && (decays_[decay].eta != eta || decays_[decay].closed != closed)) decay++;
-  if (decay == decays_.size()) decays_.push_back({eta, closed, {}, {}, {}});
+  if (decay == decays_.size()) decays_.push_back({eta, closed, {}, {}, {}, {}});
   decays_[decay].members.push_back({static_cast<int>(shape), feature, std::exp2(1.0 - zeta)});
 }
 
@@ -69,10 +108,11 @@ void SymmetryFunctions::values(const Neighborhood &around, int /*center*/, doubl
   const int channels = set_.species * (set_.species + 1) / 2;
   for (int channel = 0; channel < channels; channel++)
     for (const Decay &decay : decays_)
-      for (const Member &one : decay.members)
+      for (const Member &one : decay.members) {
+        const Shape &shape = shapes_[one.shape];
         angular[channel * angular_count_ + one.feature] = one.factor *
-            dot(decay.product.data(), shapes_[one.shape].value.data(), triplets_.first(channel),
-                triplets_.last(channel));
+            dot(decay.lifted[shape.base].data(), shape.power, triplets_.first(channel), triplets_.last(channel));
+      }
 }
 
 void SymmetryFunctions::radial_values(const Neighborhood &around, double *out)
@@ -160,33 +200,22 @@ void SymmetryFunctions::powers(std::size_t count)
     }
   }
   for (Shape &shape : shapes_) {
-    grow(shape.value, count);
-    grow(shape.slope, count);
-    double *value = shape.value.data(), *slope = shape.slope.data();
     const Base &base = bases_[shape.base];
-    const double *one = base.power[0].data(), factor = shape.zeta * shape.lambda;
+    const double *one = base.power[0].data();
+    shape.power = one;
+    if (shape.whole == 1) continue;
+    grow(shape.own, count);
+    double *own = shape.own.data();
+    shape.power = own;
     if (shape.whole < 0) {
-      for (std::size_t t = 0; t < count; t++) slope[t] = std::pow(std::fmax(one[t], 1e-60), shape.zeta - 1.0);
+      for (std::size_t t = 0; t < count; t++) own[t] = std::pow(std::fmax(one[t], 1e-60), shape.zeta - 1.0);
     } else {
-      bool begun = false;
-      for (int n = 0, rest = shape.whole; rest; n++, rest >>= 1) {
-        if (!(rest & 1)) continue;
-        const double *power = base.power[n].data();
-        if (begun) {
-#pragma omp simd
-          for (std::size_t t = 0; t < count; t++) slope[t] *= power[t];
-        } else {
-          for (std::size_t t = 0; t < count; t++) slope[t] = power[t];
-        }
-        begun = true;
-      }
-      if (!begun)
-        for (std::size_t t = 0; t < count; t++) slope[t] = 1.0;
-    }
-#pragma omp simd
-    for (std::size_t t = 0; t < count; t++) {
-      value[t] = slope[t] * one[t];
-      slope[t] *= factor;
+      // zeta - 1 as a sum of powers of two: a product of so many arrays.
+      const double *power[most_squarings];
+      int many = 0;
+      for (int n = 0, rest = shape.whole; rest; n++, rest >>= 1)
+        if (rest & 1) power[many++] = base.power[n].data();
+      multiply(power, many, count, own);
     }
   }
 }
@@ -216,6 +245,13 @@ void SymmetryFunctions::products(const Neighborhood &around)
     } else {
 #pragma omp simd
       for (std::size_t t = 0; t < count; t++) product[t] = single[j[t]] * single[k[t]];
+    }
+    for (std::size_t base = 0; base < bases_.size(); base++) {
+      grow(decay.lifted[base], count);
+      double *lifted = decay.lifted[base].data();
+      const double *one = bases_[base].power[0].data();
+#pragma omp simd
+      for (std::size_t t = 0; t < count; t++) lifted[t] = product[t] * one[t];
     }
   }
 }
@@ -253,38 +289,38 @@ void SymmetryFunctions::gradient(Neighborhood &around, int /*center*/, const dou
   angular_gradient(around);
 }
 
-// Sums over the functions of one decay: weights 2^(1-zeta) slope times the shapes' values and derivatives.
+// Sums over the functions of one decay: weights 2^(1-zeta) slope times the shapes' values and derivatives by cos.
 void SymmetryFunctions::weighted(const Decay &decay, const double *slope, std::size_t first, std::size_t last,
                                  double *by_value, double *by_slope) const
 {
   const std::vector<Member> &members = decay.members;
-  const std::size_t functions = members.size();
-  for (std::size_t f = 0; f < functions; f += 4) {
-    // Four at a time; a missing one is the first with no weight.
-    const double *value[4], *derivative[4];
-    double weight[4];
+  std::fill(by_value + first, by_value + last, 0.0);
+  std::fill(by_slope + first, by_slope + last, 0.0);
+  for (std::size_t f = 0; f < members.size();) {
+    // Up to four of one base at a time; a missing one is the first with no weight.
+    const int number = shapes_[members[f].shape].base;
+    const double *power[4];
+    double weight[4], turned[4];
+    const std::size_t begin = f;
     for (std::size_t q = 0; q < 4; q++) {
-      const bool there = f + q < functions;
-      const Member &one = members[there ? f + q : f];
-      value[q] = shapes_[one.shape].value.data();
-      derivative[q] = shapes_[one.shape].slope.data();
+      const bool there = f < members.size() && shapes_[members[f].shape].base == number;
+      const Member &one = members[there ? f : begin];
+      const Shape &shape = shapes_[one.shape];
+      power[q] = shape.power;
       weight[q] = there ? slope[one.feature] * one.factor : 0.0;
+      turned[q] = weight[q] * shape.zeta * shape.lambda;
+      f += there;
     }
     const double w0 = weight[0], w1 = weight[1], w2 = weight[2], w3 = weight[3];
-    const double *v0 = value[0], *v1 = value[1], *v2 = value[2], *v3 = value[3];
-    const double *d0 = derivative[0], *d1 = derivative[1], *d2 = derivative[2], *d3 = derivative[3];
-    if (f == 0) {
+    const double t0 = turned[0], t1 = turned[1], t2 = turned[2], t3 = turned[3];
+    const double *p0 = power[0], *p1 = power[1], *p2 = power[2], *p3 = power[3];
+    const double *base = bases_[number].power[0].data();
 #pragma omp simd
-      for (std::size_t t = first; t < last; t++) {
-        by_value[t] = w0 * v0[t] + w1 * v1[t] + w2 * v2[t] + w3 * v3[t];
-        by_slope[t] = w0 * d0[t] + w1 * d1[t] + w2 * d2[t] + w3 * d3[t];
-      }
-    } else {
-#pragma omp simd
-      for (std::size_t t = first; t < last; t++) {
-        by_value[t] += w0 * v0[t] + w1 * v1[t] + w2 * v2[t] + w3 * v3[t];
-        by_slope[t] += w0 * d0[t] + w1 * d1[t] + w2 * d2[t] + w3 * d3[t];
-      }
+    for (std::size_t t = first; t < last; t++) {
+      const double value = base[t] * (w0 * p0[t] + w1 * p1[t] + w2 * p2[t] + w3 * p3[t]);
+      const double turn = t0 * p0[t] + t1 * p1[t] + t2 * p2[t] + t3 * p3[t];
+      by_value[t] += value;
+      by_slope[t] += turn;
     }
   }
 }

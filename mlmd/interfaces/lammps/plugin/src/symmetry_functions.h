@@ -40,7 +40,8 @@ class SymmetryFunctions : public Descriptors {
     double lambda, zeta;
     int base;     // number of its lambda
     int whole;    // zeta - 1 where zeta is whole, -1 otherwise
-    std::vector<double> value, slope;    // (1 + lambda c)^zeta, and zeta lambda (1 + lambda c)^(zeta - 1)
+    const double *power;           // (1 + lambda c)^(zeta - 1) of each triplet, in `own` or in its base
+    std::vector<double> own;
   };
   struct Member {
     int shape, feature;    // feature: its place among those of a channel
@@ -49,9 +50,10 @@ class SymmetryFunctions : public Descriptors {
   struct Decay {
     double eta;
     bool closed;    // J is there: G4
-    std::vector<Member> members;
-    std::vector<double> single;    // A of each neighbour
-    std::vector<double> product;   // A A J of each triplet
+    std::vector<Member> members;                 // those of one base after those of another
+    std::vector<double> single;                  // A of each neighbour
+    std::vector<double> product;                 // A A J of each triplet
+    std::vector<std::vector<double>> lifted;     // A A J (1 + lambda c) of each triplet, for each base
   };
   struct Base {
     double lambda;
