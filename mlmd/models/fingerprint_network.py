@@ -17,12 +17,11 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from mlmd.models import pair_lists
 from mlmd.models.atomic_network import AtomicNetwork
 from mlmd.models.fingerprints import SPREAD, Fingerprints
 from mlmd.models.network_layer import AtomicNetworkLayer, energies_and_slopes
 from mlmd.physics.box import edges, positions
-from mlmd.physics.neighbors import NeighborList
-from mlmd.physics.potentials.engine import rows
 from mlmd.state import OverlappingAtoms
 
 # Which arrays of a table are indices, and into what; and the array whose length is the number of each.
@@ -223,14 +222,14 @@ def geometry(position: np.ndarray, lengths: np.ndarray, cutoff: float, angular_c
 
     Raises OverlappingAtoms for two atoms at one place.
     """
-    first, second, vector = _pairs(position, lengths, max(cutoff, angular_cutoff))
+    first, second, vector = pair_lists.pairs(position, lengths, max(cutoff, angular_cutoff))
     r = np.sqrt((vector * vector).sum(axis=1))
     if len(r) and r.min() == 0.0:
         raise OverlappingAtoms(None, (int(first[r.argmin()]), int(second[r.argmin()])), 0.0)
     unit = vector / r[:, None]
     near, near_slope = _closing(r, cutoff)
     close, close_slope = _closing(r, angular_cutoff)
-    left, right = _triplets(first, np.flatnonzero(r < angular_cutoff), len(position))
+    left, right = pair_lists.triplets(first, np.flatnonzero(r < angular_cutoff), len(position))
     cosine = (unit[left] * unit[right]).sum(axis=1)
     share, both = 0.5 * (1.0 + cosine), close[left] * close[right]
 
@@ -243,30 +242,6 @@ def geometry(position: np.ndarray, lengths: np.ndarray, cutoff: float, angular_c
         *(first, second, unit, near, near_slope, close, close_slope),
         *(left, right, share * both, close[left] + close[right], slope(left, right), slope(right, left)),
     )
-
-
-def _pairs(position: np.ndarray, lengths: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every pair twice, by its first atom: the two atoms, and the vector from the first to the second."""
-    found = NeighborList(lengths, reach, 0.0).build(rows(position))
-    atom = found.owner[found.row]
-    order = np.argsort(atom)
-    count = found.count[order]
-    entry = found.index[order][np.arange(found.index.shape[1]) < count[:, None]]
-    vector = found.place[:, entry] - np.repeat(found.place[:, found.row[order]], count, axis=1)
-    inside = (vector * vector).sum(axis=0) < reach * reach
-    first, second = np.repeat(atom[order], count), found.owner[entry]
-    return first[inside].astype(np.int64), second[inside].astype(np.int64), np.ascontiguousarray(vector.T[inside])
-
-
-def _triplets(first: np.ndarray, chosen: np.ndarray, atoms: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two different ones of the `chosen` pairs about the same first atom, each two once."""
-    count = np.bincount(first[chosen], minlength=atoms)
-    end = np.cumsum(count)[first[chosen]]
-    here = np.arange(len(chosen))
-    later = end - here - 1
-    left = np.repeat(here, later)
-    right = left + 1 + np.arange(len(left)) - np.repeat(np.cumsum(later) - later, later)
-    return chosen[left], chosen[right]
 
 
 def _closing(r: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:

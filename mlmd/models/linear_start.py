@@ -34,9 +34,12 @@ def normal_equations(
 
 def solved(matrix: np.ndarray, right: np.ndarray, networks: Sequence[AtomicNetworkLayer]) -> list[np.ndarray]:
     """The weights (features + 1,) of each species, its bias last."""
-    size = np.sqrt(np.maximum(np.diagonal(matrix), 1e-300))
-    scaled = matrix / np.outer(size, size) + RIDGE * np.eye(len(matrix))
-    found = np.linalg.lstsq(scaled, right / size, rcond=1e-12)[0] / size
+    size = np.sqrt(np.diagonal(matrix))
+    # A descriptor that is left out has no equation, and no weight.
+    there = size > 1e-12 * size.max()
+    size, found = size[there], np.zeros(len(right))
+    scaled = matrix[np.ix_(there, there)] / np.outer(size, size) + RIDGE * np.eye(len(size))
+    found[there] = np.linalg.lstsq(scaled, right[there] / size, rcond=1e-12)[0] / size
     ends = np.cumsum([network.kernels[0].shape[0] + 1 for network in networks])
     return np.split(found, ends[:-1])
 

@@ -208,16 +208,19 @@ def _corners(p, room, per):
     """Of each block cosθ, J_q and its slope."""
     width, side, corner, classes, blocks = room.width, room.side, room.corner, p.class_eta.shape[0], room.blocks
     eta, closed, step = p.class_eta, p.class_closed, (1 + 2 * classes) * LANES
+    some, f, df, inside = closed.sum() > 0, lanes(1.0), lanes(0.0), lanes(0.0) < 1.0
     for block in range(room.channel[room.channel.shape[0] - 1]):
         j, k, at = blocks[block, 0], blocks[block, 1], block * step
         x, y, z, r = side[j], side[width + j], side[2 * width + j], side[3 * width + j]
         ux, uy, uz, rk = load(side, k), load(side, width + k), load(side, 2 * width + k), load(side, 3 * width + k)
         store(corner, at, fused(ux, x, fused(uy, y, uz * z)))
-        dx, dy, dz = ux * rk - x * r, uy * rk - y * r, uz * rk - z * r
-        apart = fused(dx, dx, fused(dy, dy, dz * dz))
-        t = apart * per
-        inside = t < 1.0
-        f, df = cutoff(where(inside, t, 1.0))
+        apart = lanes(0.0)
+        if some:
+            dx, dy, dz = ux * rk - x * r, uy * rk - y * r, uz * rk - z * r
+            apart = fused(dx, dx, fused(dy, dy, dz * dz))
+            t = apart * per
+            inside = t < 1.0
+            f, df = cutoff(where(inside, t, 1.0))
         for q in range(classes):
             value, slope = lanes(1.0), lanes(0.0)
             if closed[q] == 1:

@@ -19,7 +19,7 @@ from mlmd.models.descriptors import Descriptors
 from mlmd.physics.potentials.parameter_files import species_indices
 from mlmd.stages import layout
 
-# A descriptor that spreads by less than this is constant, and tells a network nothing.
+# A descriptor that spreads by less than this part of its mean is constant, and tells a network nothing.
 FLAT = 1e-9
 # Configurations that a linear fit looks at together.
 TOGETHER = 10
@@ -86,7 +86,7 @@ class PotentialData:
     def moments(self, descriptors: Descriptors) -> dict[str, np.ndarray]:
         """Of the descriptors in the training sets of all ranks, each (species, features): mean, spread, low, high.
 
-        And their correlation (species, features, features).
+        The spread of a constant is 0. And their correlation (species, features, features).
         """
         shape = (self.elements, descriptors.features)
         count, sums = np.zeros((self.elements, 1)), np.zeros(shape)
@@ -108,10 +108,11 @@ class PotentialData:
         products = self._ranks.gather(products).sum(axis=0) / np.maximum(count, 1.0)[:, :, None]
         covariance = products - mean[:, :, None] * mean[:, None, :]
         spread = np.sqrt(np.maximum(np.diagonal(covariance, axis1=1, axis2=2), 0.0))
-        size = np.where(spread < FLAT, 1.0, spread)
+        flat = spread <= FLAT * np.abs(mean)
+        size = np.where(flat, 1.0, spread)
         return {
             "mean": mean,
-            "spread": spread,
+            "spread": np.where(flat, 0.0, spread),
             "correlation": covariance / (size[:, :, None] * size[:, None, :]),
             "low": everyone[:, 2].min(axis=0),
             "high": everyone[:, 3].max(axis=0),

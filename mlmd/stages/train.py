@@ -97,6 +97,10 @@ def check_only(run: Run, command: str) -> str:
     run.require_stage("train")
     require_dataset(run, command.replace("mlmd train", "mlmd generate"))
     _silence_tensorflow()
+    if run.fit is not None:
+        from mlmd.stages import potential_check
+
+        return potential_check.check_only(run)
     alone = ranks.SingleProcess()
     told = []
     for system, stride in layout.operators(run):

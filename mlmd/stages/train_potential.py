@@ -20,7 +20,7 @@ from mlmd.models.neural_network_potential import NeuralNetworkPotential
 from mlmd.models.symmetry_functions import SymmetryFunctions
 from mlmd.stages import layout
 from mlmd.stages.plan import plan_of
-from mlmd.stages.potential_data import FLAT, PotentialData, Statistics, Tables
+from mlmd.stages.potential_data import PotentialData, Statistics, Tables
 
 if TYPE_CHECKING:
     from hpc.training import Plan
@@ -117,7 +117,7 @@ def build(
     """The Keras model, and its module."""
     from mlmd.models import fingerprint_network, network_layer, symmetry_network
 
-    flat = moments["spread"] < FLAT
+    flat = moments["spread"] == 0
     scale = np.where(flat, 0.0, 1.0 / np.where(flat, 1.0, moments["spread"]))
     if run.model.name == "fingerprints":
         module, kind = fingerprint_network, fingerprint_network.FingerprintModel
@@ -186,7 +186,7 @@ def _tell(
     )
     for element, spread in zip(start.elements, moments["spread"], strict=True):
         for label, value in zip(start.labels, spread, strict=True):
-            if value < FLAT:
+            if value == 0:
                 log.warning("%s: the descriptor %s never changes, and is left out", element, label)
 
 

@@ -74,6 +74,16 @@ def test_joined_batches_make_the_same_equations(melt):
         np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12 * np.abs(one).max())
 
 
+def test_a_descriptor_that_is_left_out_gets_no_weight(melt):
+    center, scale, _ = scales(melt)
+    scale[0, 3] = 0.0
+    linear = SymmetryModel(FUNCTIONS, (), center, scale, np.zeros(2), 0)
+    equations = linear_start.normal_equations(linear, [batch_of(linear, melt, (0, 1))], **WEIGHTS)
+    found = linear_start.solved(*equations, linear.networks)
+    assert found[0][3] == 0.0
+    assert np.isfinite(found).all()
+
+
 def test_networks_begin_at_the_linear_function_also_when_exported(melt):
     center, scale, values = scales(melt)
     random = np.random.default_rng(2)

@@ -122,7 +122,7 @@ def test_the_page_is_whole_and_loads_nothing(made):
     text = path.read_text()
     assert "model/member0/manifest.json" in text
     (network,) = models.load_potential(made / FOLDER / "model" / "member0").networks
-    assert f"Si: layers of {network.kernels[0].shape[1]}, 1;" in text
+    assert f"Si: layers of {network.kernels[0].shape[1]}, 1." in text
 
 
 def test_dynamics_that_blows_up_is_told_and_the_rest_stands(work, metrics, monkeypatch):

@@ -47,7 +47,7 @@ dataset:
   block: 4
 model: {radial: 4, angular: 4, hidden: [8]}
 training: {epochs: 20, batch: 4, learning_rate: 0.02, checkpoint_seconds: 0.05}
-fit: {energy_weight: 10.0}
+fit: {linear_start: false, energy_weight: 10.0}
 """
 SILICON, DATA = StillingerWeber.silicon(), CHECKOUT / "tests/data/lammps"
 COMMITTEE = ("fit.committee=2",)

@@ -4,6 +4,7 @@ A line through it by least squares: its slope is the drift, beside its standard 
 timestep makes; the same of the reference from the same start. In reduced units over 100 units of time.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,8 @@ def steps(size: Size, systems: list[System]) -> Study:
 def _follow(found: Study, size: Size, system: System) -> None:
     state, cells = STATES[system.material], size.cells[system.material]
     start = material.prepared(system.material, state, 0, cells, size.prepared)
-    stride = max(1, round(size.time / system.timestep / size.frames))
+    # No shorter than it is to be.
+    stride = max(1, math.ceil(size.time / system.timestep / size.frames * (1.0 - 1e-9)))
     words, labels, curves, times = WORDS[system.units], UNITS[system.units], {}, None
     for name, mover in (("potential", system.learned), ("reference", system.reference)):
         prefix = system.name if name == "potential" else f"{system.name}/reference"
