@@ -65,6 +65,15 @@ def narrow(end, width, start, count, table, far, far_start, far_count, nearer):
 
 
 @compiled()
+def add_nearer(width, far, far_start, far_count, nearer, table):
+    """Adds three rows of those within the shorter cutoff to their places among all."""
+    for kind in range(far_count.shape[0]):
+        for k in range(far_start[kind], far_start[kind] + far_count[kind]):
+            for axis in range(3):
+                table[axis * width + far[k]] += nearer[axis * width + k]
+
+
+@compiled()
 def closing(r, per):
     """The cutoff function of r and its slope, 0 from the cutoff on; `per` is 1/R_c²."""
     t = r * r * per

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mlmd.models.lane_functions import cutoff, exponential
-from mlmd.models.surroundings import closing, gather, narrow, width_for
+from mlmd.models.surroundings import add_nearer, closing, gather, narrow, width_for
 from mlmd.physics.compiled import compiled
 from mlmd.physics.lanes import LANES, filled, fused, lanes, load, raised, store, total, where
 
@@ -126,10 +126,7 @@ def gradient(w, p, room):
     if p.shape.shape[0] > 0:
         room.turn[:] = 0.0
         _turn(w, p, room)
-        for kind in range(p.species):
-            for k in range(room.side_start[kind], room.side_start[kind] + room.side_count[kind]):
-                for axis in range(3):
-                    room.gradient[axis * width + room.far[k]] += room.turn[axis * width + k]
+        add_nearer(width, room.far, room.side_start, room.side_count, room.turn, room.gradient)
 
 
 @compiled()

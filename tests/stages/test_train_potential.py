@@ -91,11 +91,11 @@ def labelled(position, box):
 
 
 def compressed():
-    """Crystals of 8 and of 63 atoms far denser than any of the dataset, shaken."""
+    """Crystals of 8 and of 63 atoms denser than any of the dataset, shaken."""
     random, frames = np.random.default_rng(4), []
     for cells, missing in ((1, 0), (1, 0), (2, 1)):
-        crystal = lattices.diamond(cells=cells, a=4.9)
-        position = crystal.position[missing:] + random.normal(scale=0.12, size=crystal.position[missing:].shape)
+        crystal = lattices.diamond(cells=cells, a=5.15)
+        position = crystal.position[missing:] + random.normal(scale=0.1, size=crystal.position[missing:].shape)
         frames.append(labelled(position, crystal.box))
     return frames
 
