@@ -16,6 +16,8 @@ import numpy as np
 
 # Spread of a unit that passes on a linear function: ten times farther out tanh differs from it by 3e-9 of the spread.
 STRAIGHT = 1e-5
+# Share of the largest eigenvalue below which a direction is not blown up by `whitening`.
+LEAST = 1e-5
 
 
 class AtomicNetworkLayer(keras.layers.Layer):
@@ -105,7 +107,7 @@ class AtomicNetworkLayer(keras.layers.Layer):
         return [first, *between, last], [*(np.append(bias, 0.0) for bias in biases[:-1]), biases[-1]]
 
 
-def whitening(correlation: np.ndarray, least: float = 1e-5) -> np.ndarray:
+def whitening(correlation: np.ndarray, least: float = LEAST) -> np.ndarray:
     """The matrix W for which x W has uncorrelated entries of one size, where x has the `correlation` (n, n).
 
     Directions in which x hardly changes, with an eigenvalue below `least` of the largest, are not blown up to that

@@ -140,6 +140,8 @@ class PotentialData:
         found = []
         for name in self._run.fit.files:
             read = frames.read(name, told["units"])
+            if read.units != told["units"]:
+                raise frames.UnusableFile(f"{name}: its units are {read.units}, the dataset's {told['units']}")
             frames.require(read)
             frames.require_species(read, told["species"])
             for frame in read.frames:
@@ -170,9 +172,10 @@ class Tables:
         for step in range(first, steps):
             yield self._joined([self.training[n] for n in order[step * self._batch : (step + 1) * self._batch]])
 
-    def some(self, count: int) -> Iterator[dict[str, np.ndarray]]:
-        """So many of this rank's configurations for training, spread evenly, a few at a time."""
-        chosen = self.training[:: max(1, len(self.training) // count)][:count]
+    def some(self, count: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
+        """So many of this rank's configurations for training, or all, in an order of this seed; a few at a time."""
+        order = np.random.default_rng([seed, self._rank]).permutation(len(self.training))[:count]
+        chosen = [self.training[number] for number in order]
         return (self._joined(chosen[start : start + TOGETHER]) for start in range(0, len(chosen), TOGETHER))
 
     def validated(self) -> Iterator[dict[str, np.ndarray]]:

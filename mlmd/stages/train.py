@@ -31,6 +31,7 @@ FREE_KEYS = (
     "training.checkpoint_seconds",
     "training.timeout_seconds",
     "fit.committee",
+    "fit.active",
     "fit.test_files",
     "fit.test_energy",
 )

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # As many configurations of each rank are enough for a linear fit.
 LINEAR_CONFIGURATIONS = 100
+# Of descriptors that change in training less is known beforehand than of others: see `network_layer.whitening`.
+LEAST_LEARNED = 1e-3
 MEASURES = ("loss", "energy_square", "force_square")
 log = logging.getLogger(__name__)
 
@@ -71,7 +73,7 @@ def _train_member(
     tables = data.tables(model, module, statistics)
     weights = {"energy_weight": run.fit.energy_weight / statistics.force**2, "force_weight": statistics.force**-2}
     if run.fit.linear_start:
-        stand_on_linear(folder / "linear.npz", model, start, moments, tables, weights, workers)
+        stand_on_linear(folder / "linear.npz", model, start, moments, tables, weights, seed, workers)
     plan = plan_of(run, data.steps, seed)
     if workers.first:
         _tell(run, member, plan, statistics, start, moments, tables)
@@ -119,12 +121,13 @@ def build(
 
     flat = moments["spread"] == 0
     scale = np.where(flat, 0.0, 1.0 / np.where(flat, 1.0, moments["spread"]))
-    if run.model.name == "fingerprints":
-        module, kind = fingerprint_network, fingerprint_network.FingerprintModel
-    else:
-        module, kind = symmetry_network, symmetry_network.SymmetryModel
-    mix = np.array([network_layer.whitening(one) for one in moments["correlation"]])
-    return module, kind(start, run.model.hidden, moments["mean"], scale, statistics.shift, seed, mix)
+    given = (start, run.model.hidden, moments["mean"], scale, statistics.shift, seed)
+    learned = run.model.name == "fingerprints"
+    least = LEAST_LEARNED if learned else network_layer.LEAST
+    mix = np.array([network_layer.whitening(one, least) for one in moments["correlation"]])
+    if learned:
+        return fingerprint_network, fingerprint_network.FingerprintModel(*given, mix)
+    return symmetry_network, symmetry_network.SymmetryModel(*given, mix)
 
 
 def stand_on_linear(
@@ -134,11 +137,13 @@ def stand_on_linear(
     moments: dict[str, np.ndarray],
     tables: Tables,
     weights: dict[str, float],
+    seed: int,
     workers: ranks.Ranks,
 ) -> None:
     """Lets the networks learn what the best linear function of the first descriptors lacks.
 
-    That is found over all ranks' configurations, and kept at `path` for those that go on from a checkpoint.
+    That is found over configurations of all ranks, others for each member of a committee, and kept at `path` for those
+    that go on from a checkpoint.
     """
     from mlmd.models import linear_start
 
@@ -152,7 +157,7 @@ def stand_on_linear(
         found = workers.broadcast(known)
     else:
         linear = type(model)(start, (), model.center, model.scale, np.zeros(len(start.elements)), 0)
-        own = np.vstack(linear_start.normal_equations(linear, tables.some(LINEAR_CONFIGURATIONS), **weights))
+        own = np.vstack(linear_start.normal_equations(linear, tables.some(LINEAR_CONFIGURATIONS, seed), **weights))
         *matrix, right = workers.gather(own).sum(axis=0)
         found = workers.broadcast(np.array(linear_start.solved(np.array(matrix), right, linear.networks)))
         if workers.first:

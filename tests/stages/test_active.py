@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tensorflow.python.framework.config import disable_op_determinism, enable_op_determinism
 
-from hpc import store
+from hpc import store, training
 from hpc.errors import CheckpointLocked, Preempted, UnknownCondition
 from mlmd import config
 from mlmd.datasets.base import TRAIN
@@ -57,6 +58,15 @@ def run_of(*overrides):
 
 def rounds(number=1, *overrides, accept=()):
     active.rounds(run_of(*overrides), number, "mlmd train run.yaml", accept)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def reproducible():
+    """As training sets TensorFlow up, but for threads, which are set for good where other tests have used it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "configure", lambda _dtype, _threads: enable_op_determinism())
+        yield
+    disable_op_determinism()
 
 
 @pytest.fixture(scope="module")
