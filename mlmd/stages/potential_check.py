@@ -44,7 +44,7 @@ def check_only(run: Run) -> str:
 def _warnings(start: Descriptors, moments: dict[str, np.ndarray], shortest: float) -> list[str]:
     """What makes a potential worse than it need be."""
     found = [
-        f"warning: {element}: the descriptor {label} never changes, and is left out"
+        f"warning: {element}: the descriptor {label} hardly changes, and is left out"
         for element, spread in zip(start.elements, moments["spread"], strict=True)
         for label, value in zip(start.labels, spread, strict=True)
         if value == 0

@@ -19,8 +19,9 @@ from mlmd.models.descriptors import Descriptors
 from mlmd.physics.potentials.parameter_files import species_indices
 from mlmd.stages import layout
 
-# A descriptor that spreads by less than this part of its mean is constant, and tells a network nothing.
-FLAT = 1e-9
+# A neighbour adds up to 1 to a symmetry function. One that spreads by less than this has hardly seen any: scaled up, it
+# would say enormous things of the first that it does see.
+FLAT = 1e-5
 # Configurations that a linear fit looks at together.
 TOGETHER = 10
 log = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ class PotentialData:
         products = self._ranks.gather(products).sum(axis=0) / np.maximum(count, 1.0)[:, :, None]
         covariance = products - mean[:, :, None] * mean[:, None, :]
         spread = np.sqrt(np.maximum(np.diagonal(covariance, axis1=1, axis2=2), 0.0))
-        flat = spread <= FLAT * np.abs(mean)
+        flat = spread < FLAT
         size = np.where(flat, 1.0, spread)
         return {
             "mean": mean,

@@ -192,7 +192,7 @@ def _tell(
     for element, spread in zip(start.elements, moments["spread"], strict=True):
         for label, value in zip(start.labels, spread, strict=True):
             if value == 0:
-                log.warning("%s: the descriptor %s never changes, and is left out", element, label)
+                log.warning("%s: the descriptor %s hardly changes, and is left out", element, label)
 
 
 def _write(run: Run, member: int, potential: NeuralNetworkPotential, lock: dict) -> None:
