@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import keras
 import numpy as np
 
 
@@ -35,8 +36,6 @@ def errors(model, batch, energy_weight: float, force_weight: float):
     The batch holds besides tables `energy` (configurations,) per atom and `force` (atoms, 3), the targets. Weights are
     in units of 1/energy² and 1/force². Every configuration counts alike in energies, every component in forces.
     """
-    import keras
-
     ops = keras.ops
     energy, force = model.energies_and_forces(batch)
     configurations = ops.shape(batch["energy"])[0]

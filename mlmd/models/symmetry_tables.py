@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mlmd.models import symmetry_kernels
+from mlmd.models.surroundings import gather, width_for
 from mlmd.models.symmetry_functions import SymmetryFunctions
 from mlmd.physics.box import edges
 from mlmd.physics.compiled import compiled
@@ -56,13 +57,15 @@ def table(
 
 @compiled()
 def _count(neighbors, kinds, p):
-    """Pairs within the longest cutoff, and within the angular one."""
-    room, g = _room_for(neighbors, p), np.zeros(_features(p))
-    pairs = sides = 0
+    """Pairs within the longest cutoff, and within the angular one where there are angular functions."""
+    room, width = _room_for(neighbors, p), width_for(neighbors, p.species)
+    reach, pairs, sides = max(p.cutoff, p.angular_cutoff), 0, 0
     for here in range(neighbors.row.shape[0]):
-        _values(neighbors, here, kinds, p, room, g)
-        pairs += room.count.sum()
-        sides += room.side_count.sum()
+        gather(neighbors, here, kinds, reach, p.cutoff, width, room.found, room.start, room.count, room.near)
+        for kind in range(p.species):
+            pairs += room.count[kind]
+            for k in range(room.start[kind], room.start[kind] + room.count[kind]):
+                sides += 1 if room.near[3 * width + k] < p.angular_cutoff else 0
     return pairs, sides
 
 

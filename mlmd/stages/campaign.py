@@ -44,29 +44,38 @@ class Described(Protocol):
 
 def complete(run: Run, file: Path, stop: StopFlag, accept: Collection[str]) -> None:
     """Generates, trains and rolls out; each stage does what is missing. Raises what the stages raise."""
+    in_turn(
+        file,
+        stop,
+        lambda: generate.generate(run, f"mlmd generate {file}"),
+        lambda: train_missing(run, file, accept),
+        lambda: rollout.rollout(run, f"mlmd rollout {file}"),
+    )
 
-    def look() -> None:
+
+def in_turn(file: Path, stop: StopFlag, *stages: Callable[[], object]) -> None:
+    """Does the stages of a run file; raises `Preempted` before, between and after them where a stop is requested."""
+    for stage in (*stages, None):
         if stop.requested:
             raise Preempted(f"a stage of {file}")
+        if stage is not None:
+            stage()
 
-    look()
-    generate.generate(run, f"mlmd generate {file}")
-    look()
-    if not _is_trained(run, accept):
+
+def train_missing(run: Run, file: Path, accept: Collection[str]) -> None:
+    """Trains the operators or potentials of a run, where not all of them stand."""
+    if not is_trained(run, accept):
         train.train(run, f"mlmd train {file}", accept)
-    look()
-    rollout.rollout(run, f"mlmd rollout {file}")
-    look()
 
 
-def _is_trained(run: Run, accept: Collection[str]) -> bool:
-    """Whether all operators stand, under these conditions but for `accept` and the number of ranks.
+def is_trained(run: Run, accept: Collection[str]) -> bool:
+    """Whether all that a run trains stands, under these conditions but for `accept` and the number of ranks.
 
-    Ranks only say how training was shared; an operator that was finished by another number of them is one.
+    Ranks only say how training was shared; what was finished by another number of them is finished.
     """
     lock, free = train.conditions(run, 1), {*accept, "ranks"}
-    for system, stride in layout.operators(run):
-        path = layout.model(run, system, stride) / "model.json"
+    for folder in layout.trained(run):
+        path = folder / "model.json"
         if not path.exists() or set(differences(json.loads(path.read_text())["conditions"], lock)) - free:
             return False
     return True
@@ -159,26 +168,22 @@ def figure_path(campaign: Described, name: str) -> Path:
 def identity_of_run(run: Run) -> dict:
     """What a run's numbers depend on: its settings, the code, and the rollouts, paths or potentials on disk."""
     settings = {key: value for key, value in run.settings().items() if key != "cluster"}
-    if run.fit is not None:
-        return {
-            "code": provenance.code_version(),
-            "settings": provenance.config_hash(settings),
-            "potentials": provenance.config_hash(_digests(run)),
-        }
-    stage, folder = ("act", layout.act_ledger(run)) if run.action else ("rollout", layout.rollout_ledger(run))
-    records = Ledger.open(folder, f"mlmd {stage} {run.folder / 'run.yaml'}").records()
-    digests = {str(item): record.get("digest") for item, record in sorted(records.items())}
+    what, digests = _made(run)
     return {
         "code": provenance.code_version(),
         "settings": provenance.config_hash(settings),
-        f"{stage}s": provenance.config_hash(digests),
+        what: provenance.config_hash(digests),
     }
 
 
-def _digests(run: Run) -> dict[str, str | None]:
-    """Of the weights of each potential; None for one that is not there."""
-    files = {member: layout.potential(run, member) / "weights.npz" for member in range(run.fit.committee)}
-    return {str(member): rollout.digest(file) if file.exists() else None for member, file in files.items()}
+def _made(run: Run) -> tuple[str, dict[str, str | None]]:
+    """What lies on disk of a run, by its name, and the digest of each; None for what is not there."""
+    if run.fit is not None:
+        files = [folder / "weights.npz" for folder in layout.trained(run)]
+        return "potentials", {str(n): rollout.digest(file) if file.exists() else None for n, file in enumerate(files)}
+    stage, folder = ("act", layout.act_ledger(run)) if run.action else ("rollout", layout.rollout_ledger(run))
+    records = Ledger.open(folder, f"mlmd {stage} {run.folder / 'run.yaml'}").records()
+    return f"{stage}s", {str(item): record.get("digest") for item, record in sorted(records.items())}
 
 
 def known_of(path: Path, identity: Mapping, accept: Collection[str]) -> dict | None:

@@ -39,6 +39,13 @@ def potential(run: Run, member: int | None = None) -> Path:
     return folder if member is None or run.fit.committee == 1 else folder / f"member{member}"
 
 
+def trained(run: Run) -> list[Path]:
+    """The folder of each operator or potential that the run trains."""
+    if run.fit is not None:
+        return [potential(run, member) for member in range(run.fit.committee)]
+    return [model(run, system, stride) for system, stride in operators(run)]
+
+
 def rollout_ledger(run: Run) -> Path:
     """The work table of `rollout`."""
     return run.folder / "rollout" / "ledger"

@@ -119,9 +119,9 @@ class PotentialData:
             "high": everyone[:, 3].max(axis=0),
         }
 
-    def tables(self, model: Any, module: ModuleType, statistics: Statistics) -> "Tables":
+    def tables(self, model: Any, module: ModuleType) -> "Tables":
         """The same configurations as the model reads them."""
-        return Tables(self, model, module, statistics, self._run, self._ranks)
+        return Tables(self, model, module, self._run, self._ranks)
 
     def _stored(self, part: int) -> Iterator[Labelled]:
         """This rank's runs of a part of the dataset, all frames."""
@@ -154,9 +154,7 @@ class PotentialData:
 class Tables:
     """Tables of all of a rank's configurations, and batches of them."""
 
-    def __init__(
-        self, data: PotentialData, model: Any, module: ModuleType, statistics: Statistics, run: Run, ranks: Ranks
-    ):
+    def __init__(self, data: PotentialData, model: Any, module: ModuleType, run: Run, ranks: Ranks):
         self._module, self._batch, self._rank, self._steps = module, run.training.batch, ranks.rank, data.steps
         self._dtype, self._model = model.compute_dtype, model
         self.training = [self._table(one) for one in data.training]

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from hpc import atomic, provenance
-from hpc.errors import ItemsFailed, Preempted
+from hpc.errors import ItemsFailed
 from hpc.preempt import StopFlag
 from mlmd.analysis import action_metrics
 from mlmd.analysis.rollout_metrics import Metrics
@@ -68,18 +68,13 @@ def submit(folder: Path, scheduler: str | None, dry_run: bool) -> str:
 def complete(run: Run, file: Path, stop: StopFlag, _accept: Collection[str]) -> None:
     """Generates and seeks paths; each stage does what is missing. Searches that break off are told in the report."""
 
-    def look() -> None:
-        if stop.requested:
-            raise Preempted(f"a stage of {file}")
+    def seek() -> None:
+        try:
+            act.act(run, f"mlmd act {file}")
+        except ItemsFailed as error:
+            log.warning("%s", error)
 
-    look()
-    generate.generate(run, f"mlmd generate {file}")
-    look()
-    try:
-        act.act(run, f"mlmd act {file}")
-    except ItemsFailed as error:
-        log.warning("%s", error)
-    look()
+    work.in_turn(file, stop, lambda: generate.generate(run, f"mlmd generate {file}"), seek)
 
 
 def gather(campaign: ActionCampaign, name: str, accept: Collection[str]) -> dict:

@@ -17,8 +17,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from hpc import atomic, provenance
-from hpc.errors import Preempted
-from hpc.ledger import differences
 from hpc.preempt import StopFlag
 from mlmd.analysis import potential_metrics
 from mlmd.analysis.potential_metrics import WORDS
@@ -28,7 +26,7 @@ from mlmd.config import potential_campaign as config
 from mlmd.config.potential_campaign import PotentialCampaign, ice_of
 from mlmd.datasets.configurations import SUBSTANCES
 from mlmd.stages import campaign as work
-from mlmd.stages import generate, layout, potential_report, report, train
+from mlmd.stages import generate, potential_report, report
 from mlmd.stages.potential_parts import HELD_OUT, ICE, VALIDATED
 from mlmd.stages.reproduce import VERDICTS, add_study, carry_out, image, links
 
@@ -61,30 +59,12 @@ def submit(folder: Path, scheduler: str | None, dry_run: bool) -> str:
 
 def complete(run: Run, file: Path, stop: StopFlag, accept: Collection[str]) -> None:
     """Generates and trains; each stage does what is missing. Raises what the stages raise."""
-
-    def look() -> None:
-        if stop.requested:
-            raise Preempted(f"a stage of {file}")
-
-    look()
-    generate.generate(run, f"mlmd generate {file}")
-    look()
-    if not is_trained(run, accept):
-        train.train(run, f"mlmd train {file}", accept)
-    look()
-
-
-def is_trained(run: Run, accept: Collection[str]) -> bool:
-    """Whether all potentials stand, under these conditions but for `accept` and the number of ranks.
-
-    Ranks only say how training was shared; a potential that was finished by another number of them is one.
-    """
-    lock, free = train.conditions(run, 1), {*accept, "ranks"}
-    for member in range(run.fit.committee):
-        path = layout.potential(run, member) / "model.json"
-        if not path.exists() or set(differences(json.loads(path.read_text())["conditions"], lock)) - free:
-            return False
-    return True
+    work.in_turn(
+        file,
+        stop,
+        lambda: generate.generate(run, f"mlmd generate {file}"),
+        lambda: work.train_missing(run, file, accept),
+    )
 
 
 def gather(campaign: PotentialCampaign, name: str, accept: Collection[str]) -> dict:

@@ -30,11 +30,8 @@ FREE_KEYS = (
     "training.strides",
     "training.checkpoint_seconds",
     "training.timeout_seconds",
-    "fit.committee",
-    "fit.active",
-    "fit.test_files",
-    "fit.test_energy",
 )
+FREE_OF_FIT = ("fit.committee", "fit.active", "fit.test_files", "fit.test_energy")
 log = logging.getLogger(__name__)
 
 
@@ -113,10 +110,12 @@ def check_only(run: Run, command: str) -> str:
 def conditions(run: Run, size: int) -> dict:
     """All that an operator's weights depend on, flat: a checkpoint is locked to it."""
     keys = {**config.flat(run.model, "model"), **config.flat(run.training, "training")}
+    free = FREE_KEYS
     if run.fit is not None:
         keys |= config.flat(run.fit, "fit")
-    for free in FREE_KEYS:
-        keys.pop(free, None)
+        free = FREE_KEYS + FREE_OF_FIT
+    for key in free:
+        del keys[key]
     data = provenance.config_hash({k: v for k, v in identity(run).items() if k != "dataset.systems"})
     return {**keys, "seed": run.seed, "data": data, "code": provenance.code_version(), "ranks": size}
 

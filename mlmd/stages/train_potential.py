@@ -70,7 +70,7 @@ def _train_member(
     start = descriptors(run, elements, seed)
     moments = data.moments(start)
     module, model = build(run, start, moments, statistics, seed)
-    tables = data.tables(model, module, statistics)
+    tables = data.tables(model, module)
     weights = {"energy_weight": run.fit.energy_weight / statistics.force**2, "force_weight": statistics.force**-2}
     if run.fit.linear_start:
         stand_on_linear(folder / "linear.npz", model, start, moments, tables, weights, seed, workers)
@@ -90,7 +90,7 @@ def _train_member(
         ),
     )
     trainer.fit(stop, accept)
-    potential = exported(run, model, data)
+    potential = exported(run, model, data, start, moments)
     if workers.first:
         _write(run, member, potential, lock)
         provenance.write_manifest(
@@ -167,10 +167,13 @@ def stand_on_linear(
         network.biases[-1].assign(values[-1:])
 
 
-def exported(run: Run, model: Any, data: PotentialData) -> NeuralNetworkPotential:
-    """What has been learned, with the range of descriptors in training."""
-    learned = model.export(*(np.zeros_like(model.center) for _ in range(2)))[0]
-    moments = data.moments(learned)
+def exported(
+    run: Run, model: Any, data: PotentialData, start: Descriptors, moments: dict[str, np.ndarray]
+) -> NeuralNetworkPotential:
+    """What has been learned, with the range of descriptors in training: `moments` are those of `start`."""
+    learned = model.export(moments["low"], moments["high"])[0]
+    if learned != start:
+        moments = data.moments(learned)
     units = store.finished_attributes(layout.store(run))["units"]
     return NeuralNetworkPotential(*model.export(moments["low"], moments["high"]), units)
 

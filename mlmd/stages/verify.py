@@ -57,7 +57,7 @@ def _later(run: Run) -> list[tuple[str, Path, Callable[[dict], Path]]]:
 
 def _check_potentials(run: Run, repair: bool, command: str) -> str:
     """Reads each finished potential: archives carry checksums of their own. A damaged one is exported anew."""
-    folders = [layout.potential(run, member) for member in range(run.fit.committee)]
+    folders = layout.trained(run)
     finished = {member: folder for member, folder in enumerate(folders) if (folder / "model.json").exists()}
     damaged = [member for member, folder in finished.items() if not _is_whole(folder)]
     if not damaged:

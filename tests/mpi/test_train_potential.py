@@ -47,10 +47,10 @@ from hpc import ranks
 from mlmd import config
 from mlmd.stages import active, train, train_potential
 exported = train_potential.exported
-def kept(run, model, data):
+def kept(run, model, *data):
     rank = ranks.start(run.training.backend).rank
     np.savez(Path(run.out) / f"rank{rank}.npz", *[np.asarray(v) for v in model.trainable_variables])
-    return exported(run, model, data)
+    return exported(run, model, *data)
 train_potential.exported = kept
 for out, overrides, rounds in json.loads(sys.argv[1]):
     run = config.load(Path("run.yaml"), [f"out={out}", "data=out/data", *overrides])

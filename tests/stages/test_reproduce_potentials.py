@@ -15,6 +15,7 @@ from hpc.errors import EXIT_STOPPED
 from mlmd import config
 from mlmd.config import ConfigError, potential_campaign
 from mlmd.datasets.configurations import SUBSTANCES
+from mlmd.stages import campaign as campaign_work
 from mlmd.stages import generate, layout, reproduce, reproduce_potentials
 from mlmd.stages.studies_potentials import STUDIES, conservation, ice, material, speed, structure
 from mlmd.stages.studies_potentials.material import System
@@ -194,15 +195,15 @@ def test_a_potential_of_another_training_is_not_taken(whole, tmp_path, monkeypat
     shutil.copytree(whole, tmp_path / "work")
     monkeypatch.chdir(tmp_path / "work")
     run_ = config.load(Path("configs/silicon.yaml"))
-    assert reproduce_potentials.is_trained(run_, ())
+    assert campaign_work.is_trained(run_, ())
     other = config.load(Path("configs/silicon.yaml"), ["training.epochs=9"])
-    assert not reproduce_potentials.is_trained(other, ())
-    assert reproduce_potentials.is_trained(other, ("training.epochs",))
+    assert not campaign_work.is_trained(other, ())
+    assert campaign_work.is_trained(other, ("training.epochs",))
     described = layout.potential(run_) / "model.json"
     values = json.loads(described.read_text())
     values["conditions"]["ranks"] = 4
     described.write_text(json.dumps(values))
-    assert reproduce_potentials.is_trained(run_, ())
+    assert campaign_work.is_trained(run_, ())
     values["conditions"]["seed"] = 1
     described.write_text(json.dumps(values))
     monkeypatch.setattr(reproduce_potentials, "_studies", dict)

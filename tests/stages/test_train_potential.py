@@ -165,8 +165,9 @@ def untrained(run):
     """The potential that training starts from."""
     data = PotentialData(run, SingleProcess(), 1)
     begun = train_potential.descriptors(run, ("Si",), 1)
-    _, model = train_potential.build(run, begun, data.moments(begun), data.statistics(), 1)
-    return train_potential.exported(run, model, data)
+    moments = data.moments(begun)
+    _, model = train_potential.build(run, begun, moments, data.statistics(), 1)
+    return train_potential.exported(run, model, data, begun, moments)
 
 
 def test_training_falls_far_below_the_untrained_error(whole, monkeypatch):
@@ -272,7 +273,7 @@ def test_a_batch_of_unequal_sizes_has_the_errors_of_its_configurations_one_by_on
     assert len(data.training) == 24 + 3 + 3
     start_of, statistics = train_potential.descriptors(run, ("Si",), 1), data.statistics()
     module, model = train_potential.build(run, start_of, data.moments(start_of), statistics, 1)
-    tables = data.tables(model, module, statistics)
+    tables = data.tables(model, module)
     (together,) = tables.epoch(1, 0, 0, 1)
     np.testing.assert_array_equal(np.unique(np.bincount(together["configuration"])), [8, 63, 64])
     loss, energy, force = batches.errors(model, together, 2.0, 3.0).numpy()
