@@ -13,9 +13,10 @@ Published: Wang et al., A Neural Network for Principle of Least Action, and what
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mlmd.analysis import judging
 from mlmd.analysis.rollout_metrics import Metrics
 
 PUBLISHED = Path(__file__).parent / "published" / "least_action.json"
@@ -25,7 +26,6 @@ WHOLE = (
     *("rmsd", "rmsd_velocity", "residual_per_atom", "action_per_coordinate", "energy_percent", "energy_std"),
     *("arrival", "arrival_velocity", "seconds", "verlet_seconds", "steps"),
 )
-NOT_HERE = "not part of this campaign"
 
 
 def published() -> dict:
@@ -115,27 +115,6 @@ def add_clusters(metrics: Metrics, best: Sequence[Mapping], energies: Mapping[in
         metrics.put(f"{prefix}/energy_std_percent", percent, why_not(path, "energy_std"))
 
 
-def add_missing(metrics: Metrics, names: Iterable[str], why: str) -> None:
-    """Numbers that are not there have their place in the table all the same, with the reason."""
-    for name in names:
-        if name not in metrics.values:
-            metrics.put(name, None, metrics.reasons.get(name, why))
-
-
 def judge(metrics: Metrics, paper: Mapping) -> list[dict]:
-    """One record {name, value, source, meaning, metric, ours, verdict, why} for each published number.
-
-    An error, an action or a time is reached by one at most as large.
-    """
-    records = []
-    for record in paper["numbers"]:
-        value, ours = record["value"], metrics.values.get(record["metric"])
-        if ours is None:
-            verdict, why = "not reached", metrics.reasons.get(record["metric"], NOT_HERE)
-        else:
-            verdict = "reached" if ours <= value else "not reached"
-            ratio = value / ours if 0 < ours <= value else ours / value
-            told = "smaller" if ours <= value else "larger"
-            why = "nothing is left of it" if ours == 0 else f"{ratio:.3g} times {told}"
-        records.append({**record, "ours": ours, "verdict": verdict, "why": why})
-    return records
+    """A record for each published number; see `judging.judge`. Errors, actions and times are to be at most as large."""
+    return judging.judge(metrics, paper["numbers"])

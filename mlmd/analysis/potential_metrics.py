@@ -18,15 +18,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlmd.analysis import action_metrics, potential_errors
+from mlmd.analysis import judging, potential_errors
 from mlmd.analysis.potential_errors import Errors
 from mlmd.analysis.rollout_metrics import Metrics
 
 PUBLISHED = Path(__file__).parent / "published" / "potentials.json"
 # Lengths of time that drifts are told over.
 SPAN = 100.0
-NOT_HERE = action_metrics.NOT_HERE
-add_missing = action_metrics.add_missing
 
 
 class Words(NamedTuple):
@@ -67,9 +65,8 @@ def published() -> dict:
 
 
 def judge(metrics: Metrics, paper: Mapping) -> tuple[list[dict], list[dict]]:
-    """A record for each published number, and one for each goal; see `action_metrics.judge`: less is better."""
-    numbers, goals = ({"numbers": paper[part]} for part in ("numbers", "goals"))
-    return action_metrics.judge(metrics, numbers), action_metrics.judge(metrics, goals)
+    """A record for each published number, and one for each goal; see `judging.judge`: less is better."""
+    return judging.judge(metrics, paper["numbers"]), judging.judge(metrics, paper["goals"])
 
 
 def add_errors(metrics: Metrics, prefix: str, found: Errors, units: str) -> None:

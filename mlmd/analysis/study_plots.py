@@ -166,6 +166,36 @@ def cost(lines: Sequence[Mapping], quantities: Sequence[str]) -> Figure:
     return figure
 
 
+def accuracy_and_cost(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]) -> Figure:
+    """1 − ξ against the time it takes, both logarithmic: a panel's title → series → times and 1 − ξ (points,).
+
+    A series of one point, which is a learned step, is a star; the others are lines, in one style over all panels.
+    """
+    columns = 3
+    rows = -(-len(panels) // columns)
+    figure = _figure((3.1 * columns + 1.6, 2.6 * rows + 0.4))
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
+    shown = {}
+    for axis, (title, curves) in zip(grid, panels.items(), strict=False):
+        for name, (times, departures) in curves.items():
+            number = names.index(name)
+            color, marker = SYSTEM_STYLES[number % len(SYSTEM_STYLES)]
+            style = {"color": color, "marker": marker, "markersize": 4, "linewidth": 1.2}
+            if len(times) == 1:
+                style |= {"marker": "*", "markersize": 11, "linestyle": "none", "markeredgecolor": VERMILION}
+            shown[name] = axis.plot(times, _positive(departures), label=name.replace("_", " "), **style)[0]
+        _scale(axis, "x")
+        _scale(axis, "y")
+        axis.set_title(title, fontsize=9)
+    for axis in grid[len(panels) :]:
+        axis.set_visible(False)
+    figure.supxlabel("µs for a unit of time", fontsize=9)
+    figure.supylabel(r"$1-\xi$ at t = 2", fontsize=9)
+    figure.legend(shown.values(), shown.keys(), loc="outside right upper", frameon=False, fontsize=8)
+    return figure
+
+
 def _sorted(values: Values) -> tuple[list[int], np.ndarray]:
     strides = sorted(values)
     return strides, _positive([np.nan if values[stride] is None else values[stride] for stride in strides])

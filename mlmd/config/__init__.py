@@ -6,6 +6,7 @@ what is refused is refused in one sentence that names file, key and the right fo
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -15,6 +16,7 @@ from mlmd.config import yaml_values
 from mlmd.config.action import METHODS, AnyAction, check_action
 from mlmd.config.base import ConfigError, Section
 from mlmd.config.checks import check_together
+from mlmd.config.correction import Correction, check_correction
 from mlmd.config.datasets import DATASETS, SYSTEMS_1D, AnyDataset, Dataset, Newton1d
 from mlmd.config.explain import Unions, explain, sections_in
 from mlmd.config.fit import Fit, check_fit
@@ -47,9 +49,15 @@ UNIONS: Unions = {
 # Sections that only runs with a certain stage have.
 SECTIONS_OF_STAGES = {"model": "train", "training": "train", "rollout": "rollout", "search": "rollout", "action": "act"}
 # Sections that are there only where they are wanted.
-WANTED = ("search", "action", "fit")
-# What a model is where none is named, by what is trained.
-USUAL_POTENTIAL = "hdnnp"
+WANTED = ("search", "action", "fit", "correction")
+# Sections that say what is trained, and the model where none is named; without theirs a run is a dataset.
+TRAINED: Mapping[str, str] = MappingProxyType({"fit": "hdnnp", "correction": "unet"})
+_TRAINED_ON: Mapping[str, str] = MappingProxyType(
+    {
+        "fit": "potentials are trained on configurations",
+        "correction": "corrections of a timestep are trained on spins",
+    }
+)
 
 
 class Run(Section):
@@ -69,6 +77,9 @@ class Run(Section):
     search: Search | None = Field(None, description="grid of hyperparameters for `mlmd search`; none: no grid")
     action: AnyAction | None = Field(None, description="paths between end states for `mlmd act`; none: no paths")
     fit: Fit | None = Field(None, description="a potential is trained on configurations; none: no potential")
+    correction: Correction | None = Field(
+        None, description="what corrects a large timestep of spins is trained; none: no correction"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -76,15 +87,17 @@ class Run(Section):
         """`cluster: slurm` is short for `cluster: {kind: slurm}`.
 
         A dataset of no named family is of newton1d, a model of no name an lstm_operator, or where there is a section
-        fit an hdnnp, an action of no method gauss_newton. A section that no stage of the family reads is refused.
+        fit an hdnnp, where there is a section correction a unet; an action of no method gauss_newton. A section that no
+        stage of the family reads is refused.
         """
         if not isinstance(values, dict):
             return values
         values = dict(values)
         if isinstance(values.get("cluster"), str):
             values["cluster"] = {"kind": values["cluster"]}
-        if "fit" in values:
-            values["model"] = {"name": USUAL_POTENTIAL, **(values.get("model") or {})}
+        for section, usual in TRAINED.items():
+            if values.get(section) is not None and isinstance(values.setdefault("model", {}), dict):
+                values["model"] = {"name": usual, **values["model"]}
         for name, (tag, usual, _) in UNIONS.items():
             if isinstance(values.get(name), dict):
                 values[name] = {tag: usual, **values[name]}
@@ -112,8 +125,10 @@ class Run(Section):
 
     def settings(self) -> dict:
         """Every key that this run reads, defaults written out, as JSON values."""
-        absent = {name for name in WANTED if getattr(self, name) is None}
-        return self.model_dump(mode="json", exclude={*_unused(self.stages), *absent})
+        left_out: dict[str, bool | set[str]] = {name: True for name in WANTED if getattr(self, name) is None}
+        for section in (getattr(self, name) for name in TRAINED):
+            left_out |= {} if section is None else {name: set(keys) for name, keys in section.unread.items()}
+        return self.model_dump(mode="json", exclude={**left_out, **dict.fromkeys(_unused(self.stages), True)})
 
     def require_stage(self, stage: str) -> None:
         """Raises ConfigError unless runs of this dataset's family have the stage."""
@@ -122,9 +137,10 @@ class Run(Section):
             raise ConfigError(
                 "run file", "dataset.family", f"{family} has no stage {stage}; {_has(self.dataset.stages)}"
             )
-        if self.dataset.wanted == "fit" and stage not in self.stages:
-            told = f"is missing; there is a potential to {stage} where it says what is fitted, such as fit: {{}}"
-            raise ConfigError("run file", "fit", told)
+        wanted = self.dataset.wanted
+        if wanted in TRAINED and stage not in self.stages:
+            told = f"is missing; there is something to {stage} where it says what is trained, such as {wanted}: {{}}"
+            raise ConfigError("run file", wanted, told)
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Run:
@@ -134,12 +150,13 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Run:
         run = Run.model_validate(values)
     except ValidationError as error:
         raise explain(path, error, Run, UNIONS) from error
-    if "rollout" in run.dataset.stages:
+    if "rollout" in run.stages:
         run = _complete(run)
     check_together(path, run)
     check_search(path, run)
     check_action(path, run)
     check_fit(path, run)
+    check_correction(path, run)
     return run
 
 
@@ -202,14 +219,17 @@ def _unused(stages: Sequence[str]) -> list[str]:
 
 def _refuse_unused(family: str, values: dict) -> None:
     dataset = DATASETS[family]
-    # Without a section fit nothing is trained on configurations.
-    stages = ("generate",) if dataset.wanted == "fit" and "fit" not in values else dataset.stages
-    if "fit" in values and dataset.wanted != "fit":
-        told = f"potentials are trained on configurations, not on data of the family {family}"
-        raise PydanticCustomError("unused_section", "{told}", {"section": "fit", "told": told})
+    # Without a section that says what is trained a run of these families is a dataset.
+    idle = dataset.wanted in TRAINED and values.get(dataset.wanted) is None
+    stages = ("generate",) if idle else dataset.stages
+    for section, where in _TRAINED_ON.items():
+        if values.get(section) is not None and dataset.wanted != section:
+            told = f"{where}, not on data of the family {family}"
+            raise PydanticCustomError("unused_section", "{told}", {"section": section, "told": told})
     for section in _unused(stages):
         if section in values:
             told = f"no stage of the family {family} reads this section; {_has(stages)}"
+            told += f", and more with a section {dataset.wanted}" if idle else ""
             raise PydanticCustomError("unused_section", "{told}", {"section": section, "told": told})
 
 

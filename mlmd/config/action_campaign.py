@@ -18,17 +18,11 @@ what it seeks:
     clusters   end positions alone, of published states
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field, Strict
-
-from mlmd.config import ConfigError, Run
+from mlmd.config import Run
 from mlmd.config.action import GaussNewton, Published
-from mlmd.config.base import Section
-from mlmd.config.campaign import FILE, WORD, describe, files_of, load_runs
+from mlmd.config.campaign import Listed
 from mlmd.config.end_states import EndStates
 
 ROLES = (
@@ -37,22 +31,8 @@ ROLES = (
 )
 
 
-class _File(Section):
-    name: str = Field(description="name of the campaign, for titles and jobs", pattern=WORD)
-    out: str = Field(min_length=1, description="folder that all output goes below; relative to where mlmd is started")
-    runs: Annotated[tuple[Annotated[str, Field(pattern=WORD)], ...], Strict(False), Field(min_length=1)] = Field(
-        description="names of the run files, without .yaml, in the order they are made in"
-    )
-
-
-@dataclass(frozen=True)
-class ActionCampaign:
-    """runs and files: where each run file is, by its name, in the campaign's order."""
-
-    name: str
-    out: Path
-    runs: Mapping[str, Run]
-    files: Mapping[str, Path]
+class ActionCampaign(Listed):
+    """Runs that each seek paths."""
 
     def of_role(self, role: str) -> dict[str, Run]:
         """The runs that stand for the same on the page."""
@@ -61,14 +41,7 @@ class ActionCampaign:
 
 def load(folder: Path) -> ActionCampaign:
     """Reads and checks the campaign of `folder` and all of its run files. Raises `ConfigError`."""
-    path = folder / FILE
-    described = describe(path, _File)
-    files = files_of(path, described.runs)
-    runs = load_runs(path, files, Path(described.out))
-    for name, run in runs.items():
-        if run.action is None:
-            raise ConfigError(files[name], "action", "is missing; a campaign of paths is of runs that seek some")
-    return ActionCampaign(described.name, Path(described.out), runs, files)
+    return ActionCampaign.load(folder, "action", "a campaign of paths is of runs that seek some")
 
 
 def role_of(run: Run) -> str:

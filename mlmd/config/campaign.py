@@ -16,7 +16,7 @@ best, by its error on validation systems; what only stands there to be compared 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Self, TypeVar
 
 from pydantic import Field, Strict, ValidationError
 
@@ -51,6 +51,42 @@ class _File(Section):
     name: str = Field(description="name of the campaign, for titles and jobs", pattern=WORD)
     out: str = Field(min_length=1, description="folder that all output goes below; relative to where mlmd is started")
     runs: Annotated[tuple[Member, ...], Strict(False), Field(min_length=1)]
+
+
+class _Listing(Section):
+    name: str = Field(description="name of the campaign, for titles and jobs", pattern=WORD)
+    out: str = Field(min_length=1, description="folder that all output goes below; relative to where mlmd is started")
+    runs: Annotated[tuple[Annotated[str, Field(pattern=WORD)], ...], Strict(False), Field(min_length=1)] = Field(
+        description="names of the run files, without .yaml, in the order they are made in"
+    )
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A campaign whose runs need no word but their names; runs and files by the run file's name, in its order."""
+
+    name: str
+    out: Path
+    runs: Mapping[str, Run]
+    files: Mapping[str, Path]
+
+    @classmethod
+    def load(cls, folder: Path, section: str, told: str, reserved: Sequence[str] = ()) -> Self:
+        """Reads and checks a campaign.yaml and all of its run files, each of which has `section`, or is `told`.
+
+        `reserved` are names that no run may have. Raises `ConfigError`.
+        """
+        path = folder / FILE
+        described = describe(path, _Listing)
+        files = files_of(path, described.runs)
+        taken = sorted({*described.runs} & {*reserved})
+        if taken:
+            raise ConfigError(path, "runs", f"{taken[0]} is no name for a run; {', '.join(reserved)} are taken")
+        runs = load_runs(path, files, Path(described.out))
+        for name, run in runs.items():
+            if getattr(run, section) is None:
+                raise ConfigError(files[name], section, f"is missing; {told}")
+        return cls(described.name, Path(described.out), runs, files)
 
 
 @dataclass(frozen=True)

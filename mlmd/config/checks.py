@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 WORKER_BYTES = 250e6
 # The share of its memory at which Dask pauses a worker.
 PAUSED_AT = 0.8
+# Keys that a run does not read, by section.
+Unread = Mapping[str, Sequence[str]]
 # Months of Verlet steps; beyond it a number is a slip of the pen.
 MOST_STEPS = 1e15
 # Atoms in a cube of their smallest distance up to which places at random are found fast.
@@ -27,8 +29,16 @@ def check_together(path: Path, run: "Run") -> None:
     """Raises ConfigError, naming `path`, for the first keys that do not fit."""
     FAMILY_CHECKS[run.dataset.family](path, run.dataset)
     _check_memory(path, run)
-    if "rollout" in run.dataset.stages:
+    if run.dataset.operator_systems:
         _check_operators(path, run)
+
+
+def check_unread(path: Path, run: "Run", unread: Unread, told: str) -> None:
+    """Raises ConfigError, saying `told`, where one of the keys by section, which this run does not read, is given."""
+    for section, keys in unread.items():
+        for key in keys:
+            if key in getattr(run, section).model_fields_set:
+                raise ConfigError(path, f"{section}.{key}", told)
 
 
 def _check_newton1d(path: Path, data: Newton1d) -> None:

@@ -144,6 +144,11 @@ class Lj2d(Dataset):
         return _one_for_each(self.samples, self.temperatures)
 
     @property
+    def test_systems(self) -> int:
+        """Test samples at each test temperature, as rollouts call them."""
+        return self.test_samples
+
+    @property
     def loads(self) -> tuple[Load, ...]:
         """Positions, velocities and energy of the samples for training and of those for testing."""
         kinds = ((max(self.counts), self.chain + 1), (self.test_samples, self.test_time / self.large_timestep + 1))
@@ -325,7 +330,14 @@ class Configurations(Dataset):
 class Spins(Dataset):
     """Heisenberg spins on a periodic cubic lattice: Park (2022), chapter 4."""
 
+    wanted: ClassVar[str] = "correction"
+    stages: ClassVar[tuple[str, ...]] = ("generate", "train", "rollout", "report")
+
     family: Literal["spins"] = Field("spins", description="dataset family")
+    baseline: Literal["st2_exact", "frozen_field"] = Field(
+        "st2_exact",
+        description="the coarse step: second-order Suzuki–Trotter, or all spins turned at once about frozen fields",
+    )
     size: int = Field(4, ge=4, multiple_of=2, description="spins along each edge of the lattice, L; published: 4 and 8")
     temperatures: Numbers = Field(
         (0.5, 0.56, 0.61, 0.67, 0.74, 0.81, 0.89, 0.98, 1.08, 1.19, 1.31, 1.44, 1.58, 1.74, 1.92, 2.11, 2.32),
@@ -354,6 +366,11 @@ class Spins(Dataset):
     def counts(self) -> tuple[int, ...]:
         """Samples at each temperature."""
         return _one_for_each(self.samples, self.temperatures)
+
+    @property
+    def test_systems(self) -> int:
+        """Test samples at each test temperature, as rollouts call them."""
+        return self.test_samples
 
     @property
     def loads(self) -> tuple[Load, ...]:

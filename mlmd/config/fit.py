@@ -1,18 +1,17 @@
 """The section `fit` of a run file: a potential is trained on the dataset's configurations."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from mlmd.config.base import ConfigError, Names, Number, Section
+from mlmd.config.checks import Unread, check_unread
 from mlmd.config.models import PotentialModel
 
 if TYPE_CHECKING:
     from mlmd.config import Run
-
-# Keys of `training` that are about operators.
-OF_OPERATORS = ("systems", "strides", "shards_in_memory")
 
 
 class Active(Section):
@@ -39,7 +38,9 @@ class Active(Section):
 
 
 class Fit(Section):
-    """What networks are fitted to, and how many of them."""
+    """What networks are fitted to, and how many of them; `unread` are keys of other sections, about operators."""
+
+    unread: ClassVar[Unread] = MappingProxyType({"training": ("systems", "strides", "shards_in_memory")})
 
     energy_weight: float = Field(
         100.0, ge=0, description="weight of the mean square error of the energy per atom, that of forces being 1 (1/Å²)"
@@ -62,9 +63,7 @@ def check_fit(path: Path, run: "Run") -> None:
         return
     if not isinstance(run.model, PotentialModel):
         raise ConfigError(path, "model.name", f"{run.model.name} is no potential; hdnnp and fingerprints are")
-    for key in OF_OPERATORS:
-        if key in run.training.model_fields_set:
-            raise ConfigError(path, f"training.{key}", "is for operators; a potential has no such thing")
+    check_unread(path, run, run.fit.unread, "is for operators; a potential has no such thing")
     for key in ("files", "test_files"):
         for name in getattr(run.fit, key):
             if not Path(name).exists():

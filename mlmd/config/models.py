@@ -1,4 +1,4 @@
-"""The section `model` of a run file: one class for each kind of operator or potential, told apart by the key `name`.
+"""The section `model` of a run file: one class for each kind of operator, potential or correction, by the key `name`.
 
 Besides its keys each says which dataset families it is for, how many states it sees (`window`), whether it predicts the
 change from the last of them (`residual`), and over how many large steps on its own output it is trained (`unroll`).
@@ -7,11 +7,14 @@ change from the last of them (`residual`), and over how many large steps on its 
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, Strict
 
 from mlmd.config.base import ConfigError, Counts, Number, Section
+
+if TYPE_CHECKING:
+    from mlmd.config.datasets import Spins
 
 Precision = Literal["float32", "float64"]
 LearnedStride = Annotated[int | None, Field(gt=0)]
@@ -151,6 +154,59 @@ class Fingerprints(PotentialModel):
     hidden: Counts = Field((25, 25), description="units of the hidden layers of each species' network")
 
 
+class SpinModel(Model):
+    """What corrects a large timestep of spins; `baselines` are the coarse steps that it can correct."""
+
+    families: ClassVar[tuple[str, ...]] = ("spins",)
+    baselines: ClassVar[tuple[str, ...]] = ("st2_exact", "frozen_field")
+
+    def check(self, path: Path, data: "Spins") -> None:
+        """Raises ConfigError, naming `path`, for keys that do not fit each other or the dataset."""
+
+
+class Unet(SpinModel):
+    """A 3D U-Net that adds the residue of a step: Park (2022), figures 4.3 and 4.4."""
+
+    unroll: ClassVar[int] = 1
+
+    name: Literal["unet"] = Field("unet", description="kind of correction")
+    channels: Counts = Field((32, 64), description="channels at each level, of which every one halves the lattice")
+    dense: bool = Field(False, description="dense layers at the bottom; such a network is for one lattice size alone")
+    normalization: Literal["range", "standard"] = Field(
+        "range", description="residues as numbers in [0, 1] behind a sigmoid, or in standard deviations"
+    )
+    deviations: Number = Field(
+        11.0, description="standard deviations that reach 0 and 1 (range); published: 11 for L = 4, 13 for L = 8"
+    )
+    activation: Literal["relu", "gelu", "silu"] = Field("relu", description="activation of the hidden layers")
+    dtype: Literal["float32"] = Field("float32", description="precision of weights and arithmetic")
+
+    def check(self, path: Path, data: "Spins") -> None:
+        """See SpinModel."""
+        halvings = len(self.channels) - 1
+        if data.size % 2**halvings:
+            told = f"{len(self.channels)} levels halve an edge {halvings} times, and dataset.size is {data.size}"
+            told += f"; at most {_halvings(data.size) + 1} fit"
+            raise ConfigError(path, "model.channels", told)
+
+
+def _halvings(size: int) -> int:
+    """How often a number can be halved."""
+    return (size & -size).bit_length() - 1
+
+
+class SublatticeTurns(SpinModel):
+    """Turns of the sublattices about their own fields, by learned angles: |S| and energy are kept at any weights."""
+
+    baselines: ClassVar[tuple[str, ...]] = ("st2_exact",)
+
+    name: Literal["sublattice_turns"] = Field("sublattice_turns", description="kind of correction")
+    stages: int = Field(4, gt=0, le=8, description="turns of each sublattice in a step, those at its ends as one")
+    local: bool = Field(True, description="angles depend on a spin's field and energy; no: one factor for all spins")
+    unroll: Unroll = Field(1, description="large steps on its own output that it is trained over")
+    dtype: Literal["float64"] = Field("float64", description="precision of weights and arithmetic")
+
+
 MODELS: Mapping[str, type[Model]] = MappingProxyType(
     {
         "lstm_operator": LstmOperator,
@@ -159,8 +215,11 @@ MODELS: Mapping[str, type[Model]] = MappingProxyType(
         "pair_shears": PairShears,
         "hdnnp": Hdnnp,
         "fingerprints": Fingerprints,
+        "unet": Unet,
+        "sublattice_turns": SublatticeTurns,
     }
 )
 AnyModel = Annotated[
-    LstmOperator | ShearMap | ActionAngle | PairShears | Hdnnp | Fingerprints, Field(discriminator="name")
+    LstmOperator | ShearMap | ActionAngle | PairShears | Hdnnp | Fingerprints | Unet | SublatticeTurns,
+    Field(discriminator="name"),
 ]

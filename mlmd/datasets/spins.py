@@ -1,16 +1,16 @@
 """Heisenberg spins on a cubic lattice: equilibrium states, what they become, and what a coarse timestep makes of them.
 
 S. Park, Accelerated dynamics simulation using deep learning corrections (thesis, Chosun University, 2022), section
-4.1.1: states at 17 temperatures by simulated annealing and Metropolis sampling, each advanced by τ = 0.1 in one
-second-order step and in many fine ones; the difference, the residue, is what a network learns. Section 4.2: states for
+4.1.1: states at 17 temperatures by simulated annealing and Metropolis sampling, each advanced by τ = 0.1 in one coarse
+step and in many fine ones; the difference, the residue, is what a network learns. Section 4.2: states for
 testing at three other temperatures.
 
 Config read here: `seed`, and all of `dataset` but `family`.
 
 Arrays `<temperature>/<part>/<field>` with temperature `T0.5`, … and part `samples` (for training and validation) or
-`test`. `spin` is the trajectory in fine steps, a frame every τ; `coarse_spin` (samples alone) what one second-order
-step τ makes of each frame but the last, so that the residue of step i is spin[:, i + 1] − coarse_spin[:, i]. Test
-trajectories are made of fine steps of fourth order.
+`test`. `spin` is the trajectory in fine steps, a frame every τ; `coarse_spin` (samples alone) what one coarse
+step τ, the dataset's `baseline`, makes of each frame but the last, so that the residue of step i is spin[:, i + 1] −
+coarse_spin[:, i]. Test trajectories are made of fine steps of fourth order.
 
 The samples of an item come from CHAINS Markov chains side by side, one sample of each in turn. Each chain is annealed
 from random spins down the ladder of temperatures to its own. A chain's samples are trained on or validate, all of
@@ -25,6 +25,7 @@ import numpy as np
 from mlmd.datasets import windows
 from mlmd.datasets.base import TRAIN, ArraySchema, Row, placed, schema_of, split_by_chain, stream
 from mlmd.physics import random
+from mlmd.physics.integrators import SPIN_BASELINES
 from mlmd.physics.integrators.suzuki_trotter import SuzukiTrotter
 from mlmd.physics.monte_carlo.heisenberg import Metropolis, anneal
 
@@ -55,14 +56,14 @@ def schema(config: Any) -> dict[str, ArraySchema]:
         steps = _steps(config, part)
         length = {"frame": steps + 1, "step": steps, "x": size, "y": size, "z": size, "component": 3}
         for place, count in enumerate(_counts(config, part)):
-            path = _place(config, part, place)
+            path = place_of(config, part, place)
             found |= schema_of(path, names, {"system": count, **length}, config.dataset.block)
     return found
 
 
 def attributes(config: Any) -> dict[str, Any]:
-    """The unit system."""
-    return {"units": "spins"}
+    """The unit system, and which baseline made the coarse steps."""
+    return {"units": "spins", "baseline": config.dataset.baseline}
 
 
 def item_slice(config: Any, row: Row) -> tuple[int, int]:
@@ -73,7 +74,7 @@ def item_slice(config: Any, row: Row) -> tuple[int, int]:
 def simulate(config: Any, row: Row) -> dict[str, np.ndarray]:
     """Samples of one block and their trajectories. Raises SimulationFailure with the sample's place in the store."""
     data, part = config.dataset, row["part"]
-    path = _place(config, part, row["temperature"])
+    path = place_of(config, part, row["temperature"])
     order = data.fine_order if part == "samples" else 4
     stride = round(data.timestep / data.fine_timestep)
     with placed(path, row["start"]):
@@ -81,7 +82,7 @@ def simulate(config: Any, row: Row) -> dict[str, np.ndarray]:
         spin = SuzukiTrotter(order, data.fine_timestep).trajectory(start, stride * _steps(config, part), stride)
         arrays = {"spin": spin, "temperature": np.full(len(start), _temperatures(config, part)[row["temperature"]])}
         if part == "samples":
-            arrays["coarse_spin"] = SuzukiTrotter(2, data.timestep).run(spin[:, :-1], 1)
+            arrays["coarse_spin"] = SPIN_BASELINES[data.baseline](data.timestep).run(spin[:, :-1], 1)
             arrays["split"] = _split(config, row["temperature"])[row["start"] : row["stop"]]
     return {f"{path}/{name}": arrays[name] for name in FIELDS_OF_PARTS[part]}
 
@@ -90,7 +91,7 @@ def moments(config: Any, row: Row, arrays: Mapping[str, np.ndarray]) -> dict[str
     """Moments of the residue (x, y, z) of the samples trained on; empty for a block of the test part."""
     if row["part"] == "test":
         return {}
-    path = _place(config, "samples", row["temperature"])
+    path = place_of(config, "samples", row["temperature"])
     residue = arrays[f"{path}/spin"][:, 1:] - arrays[f"{path}/coarse_spin"]
     return {"residue": windows.moments(residue[arrays[f"{path}/split"] == TRAIN])}
 
@@ -134,5 +135,6 @@ def _steps(config: Any, part: str) -> int:
     return data.chain if part == "samples" else round(data.test_time / data.timestep)
 
 
-def _place(config: Any, part: str, place: int) -> str:
+def place_of(config: Any, part: str, place: int) -> str:
+    """Where the arrays of a part at the temperature of this place in its list lie in the store."""
     return f"T{_temperatures(config, part)[place]!r}/{part}"

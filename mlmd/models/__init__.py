@@ -1,7 +1,7 @@
 """The trainable models by name: one published idea a file, in Keras.
 
 What an operator's module offers is said in `mlmd.models.base`, what a potential's descriptors offer in
-`mlmd.models.descriptors`; the run file's keys of each are in `mlmd.config.models`. Modules are named and imported on
+`mlmd.models.descriptors`, what a correction of spins offers in `mlmd.models.spin_problem`; the run file's keys of each are in `mlmd.config.models`. Modules are named and imported on
 demand, as Keras takes seconds.
 """
 
@@ -21,6 +21,8 @@ MODELS: Mapping[str, str] = MappingProxyType(
         "shear_map": "mlmd.models.shear_map",
         "action_angle": "mlmd.models.action_angle",
         "pair_shears": "mlmd.models.pair_shears",
+        "unet": "mlmd.models.unet",
+        "sublattice_turns": "mlmd.models.sublattice_turns",
     }
 )
 

@@ -63,7 +63,7 @@ def in_turn(file: Path, stop: StopFlag, *stages: Callable[[], object]) -> None:
 
 
 def train_missing(run: Run, file: Path, accept: Collection[str]) -> None:
-    """Trains the operators or potentials of a run, where not all of them stand."""
+    """Trains the operators, potentials or correction of a run, where not all of them stand."""
     if not is_trained(run, accept):
         train.train(run, f"mlmd train {file}", accept)
 
@@ -87,16 +87,32 @@ def gather(campaign: Campaign, name: str, accept: Collection[str]) -> dict:
     Returns identity, metrics, reasons, and by `<system>/<stride>` networks, limits and findings: the fields of
     `verdicts.Network`, `verdicts.Limits` and `lint.Finding`.
     """
+    return keep(campaign, name, accept, _of_operators)
+
+
+def keep(campaign: Described, name: str, accept: Collection[str], measured: Callable[[Run], Mapping]) -> dict:
+    """What a campaign keeps of a run: its identity, and what `measured(run)` writes a report of and returns.
+
+    It is made anew where the report is not there, or what is kept is of another identity.
+    """
     run, path = campaign.runs[name], campaign.out / "runs" / f"{name}.json"
     identity = identity_of_run(run)
     known = known_of(path, identity, accept)
     if known is not None and (run.folder / "report.html").exists():
         return known
+    atomic.write_json(path, {"schema": 1, "identity": identity, **measured(run)})
+    # As it will be read back.
+    return json.loads(path.read_text())
+
+
+def reported(run: Run) -> dict:
+    """Writes the run's report, and returns its metrics and the reasons of those that are missing."""
     metrics = report.report(run)
-    reasons = json.loads((run.folder / "published.json").read_text())["not_finite"]
-    found = {"schema": 1, "identity": identity, "metrics": metrics, "reasons": reasons}
-    for part in ("networks", "limits", "findings"):
-        found[part] = {}
+    return {"metrics": metrics, "reasons": json.loads((run.folder / "published.json").read_text())["not_finite"]}
+
+
+def _of_operators(run: Run) -> dict:
+    found = {**reported(run), "networks": {}, "limits": {}, "findings": {}}
     exponents: dict[str, float] = {}
     for system, stride in layout.operators(run):
         key = f"{system}/{stride}"
@@ -107,7 +123,6 @@ def gather(campaign: Campaign, name: str, accept: Collection[str]) -> dict:
         found["limits"][key] = _limits(run, system, stride, exponents) | {
             "rank": next((f.told for f in told if (f.name, f.level) == ("rank", "refuse")), None)
         }
-    atomic.write_json(path, found)
     return found
 
 

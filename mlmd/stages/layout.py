@@ -39,10 +39,22 @@ def potential(run: Run, member: int | None = None) -> Path:
     return folder if member is None or run.fit.committee == 1 else folder / f"member{member}"
 
 
+def correction(run: Run) -> Path:
+    """The folder of a correction of spins: as that of an operator."""
+    return run.folder / "model"
+
+
+def kind(run: Run) -> str:
+    """What the run trains, in a word."""
+    return "potential" if run.fit is not None else "correction" if run.correction is not None else "operator"
+
+
 def trained(run: Run) -> list[Path]:
-    """The folder of each operator or potential that the run trains."""
+    """The folder of each operator, potential or correction that the run trains."""
     if run.fit is not None:
         return [potential(run, member) for member in range(run.fit.committee)]
+    if run.correction is not None:
+        return [correction(run)]
     return [model(run, system, stride) for system, stride in operators(run)]
 
 
@@ -55,6 +67,11 @@ def rollout_item(run: Run, row: dict) -> Path:
     """The trajectories of one rollout item."""
     name = f"{row['system']}-{row['stride']}-{row['part']}-{row['direction']}-{row['start']}-{row['stop']}.npz"
     return run.folder / "rollout" / "items" / name
+
+
+def spin_item(run: Run, row: dict) -> Path:
+    """The curves of one rollout item of spins."""
+    return run.folder / "rollout" / "items" / f"T{row['temperature']!r}-{row['start']}-{row['stop']}.npz"
 
 
 def act(run: Run) -> Path:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hpc import atomic, provenance, store
-from mlmd.analysis import dynamics, potential_errors, potential_metrics
+from mlmd.analysis import dynamics, judging, potential_errors, potential_metrics
 from mlmd.analysis import potential_report_plots as figures
 from mlmd.analysis.potential_metrics import SPAN, WORDS
 from mlmd.analysis.rollout_metrics import Metrics
@@ -52,7 +52,7 @@ def report(run: Run) -> dict[str, float | None]:
         if hasattr(potential, "members"):
             drawn["Disagreement of the committee"] = ("disagreement", _disagreement(potential, parts, metrics))
     lines, curves = trainings(run, units)
-    potential_metrics.add_missing(metrics, ["training/seconds"], "there is no log of the training")
+    judging.add_missing(metrics, ["training/seconds"], "there is no log of the training")
     if curves:
         metrics.put("training/seconds", sum(line["seconds"] for line in lines), "")
         metrics.reasons.pop("training/seconds", None)

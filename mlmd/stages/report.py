@@ -34,8 +34,9 @@ _VERDICTS = ("reached", "not reached", "cannot be reached")
 
 
 def report(run: Run) -> dict[str, float | None]:
-    """Writes the files below the run's folder and returns the metrics; of a run that seeks paths or
-    trains a potential, what was found.
+    """Writes the files below the run's folder and returns the metrics.
+
+    Runs that seek paths, train a potential or correct a timestep have reports of their own.
 
     Raises `ConfigError` for a family without operators, `StoreMissing` where nothing has been rolled out,
     `ItemsUnfinished` where something has not, and `MadeFromAnotherConfig` where what has been rolled out are not the
@@ -50,6 +51,10 @@ def report(run: Run) -> dict[str, float | None]:
         from mlmd.stages import potential_report
 
         return potential_report.report(run)
+    if run.correction is not None:
+        from mlmd.stages import spin_report
+
+        return spin_report.report(run)
     started = time.time()
     if (layout.rollout_ledger(run) / "table.json").exists():
         open_table(run, f"mlmd rollout {run.folder / 'run.yaml'}")
@@ -244,30 +249,35 @@ def _training(run: Run) -> tuple[dict, list[dict]]:
     """Loss curves, and the last line of each log.csv with its best validation loss."""
     curves, table = {}, []
     for system, stride in layout.operators(run):
-        path = layout.model(run, system, stride) / "log.csv"
-        if not path.exists():
-            continue
-        with path.open(newline="") as file:
-            lines = list(csv.DictReader(file))
-        if not lines:
-            continue
-        columns = [np.array([float(line[name]) for line in lines]) for name in ("epoch", "loss", "validation_loss")]
-        curves[f"{system}-{stride}"] = tuple(columns)
-        best = int(np.argmin(columns[2]))
-        table.append(
-            {
-                "operator": (system, stride),
-                "epochs": len(lines),
-                "first": columns[2][0],
-                "best": columns[2][best],
-                "best_epoch": int(columns[0][best]),
-                **{name: float(lines[-1][name]) for name in ("loss", "validation_loss", "learning_rate")},
-                "seconds": sum(float(line["seconds"]) for line in lines),
-                "windows_per_second": float(np.median([float(line["windows_per_second"]) for line in lines])),
-                "waiting_percent": float(np.mean([float(line["waiting_percent"]) for line in lines])),
-            }
-        )
+        found = training_of(layout.model(run, system, stride))
+        if found is not None:
+            curves[f"{system}-{stride}"] = found[0]
+            table.append({"operator": (system, stride), **found[1]})
     return curves, table
+
+
+def training_of(folder: Path) -> tuple[tuple[np.ndarray, ...], dict] | None:
+    """Of a model folder's log.csv: epoch, loss and validation loss, (epochs,) each, and what is told of all epochs."""
+    path = folder / "log.csv"
+    if not path.exists():
+        return None
+    with path.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    if not lines:
+        return None
+    columns = {name: np.array([float(line[name]) for line in lines]) for name in lines[0]}
+    best = int(np.argmin(columns["validation_loss"]))
+    rate = next(name for name in columns if name.endswith("_per_second"))
+    return tuple(columns[name] for name in ("epoch", "loss", "validation_loss")), {
+        "epochs": len(lines),
+        "first": columns["validation_loss"][0],
+        "best": columns["validation_loss"][best],
+        "best_epoch": int(columns["epoch"][best]),
+        **{name: float(columns[name][-1]) for name in ("loss", "validation_loss", "learning_rate")},
+        "seconds": float(columns["seconds"].sum()),
+        "per_second": float(np.median(columns[rate])),
+        "waiting_percent": float(columns["waiting_percent"].mean()),
+    }
 
 
 def manifests(folder: Path) -> dict[str, str]:

@@ -26,9 +26,10 @@ from hpc import atomic, provenance
 from hpc.errors import Preempted, UserError
 from hpc.preempt import StopFlag
 from mlmd.analysis import campaign as tables
-from mlmd.analysis import plots, study_plots, verdicts
+from mlmd.analysis import judging, plots, study_plots, verdicts
 from mlmd.analysis.campaign import Choice, Operator, Place
 from mlmd.analysis.rollout_metrics import Metrics
+from mlmd.config import Run
 from mlmd.config import campaign as config
 from mlmd.config.campaign import Campaign
 from mlmd.stages import campaign as work
@@ -42,11 +43,11 @@ CAMPAIGNS: Mapping[str, str] = MappingProxyType(
         "rnn-operators": "mlmd.stages.reproduce",
         "least-action": "mlmd.stages.reproduce_least_action",
         "potentials": "mlmd.stages.reproduce_potentials",
+        "spin-corrections": "mlmd.stages.reproduce_spins",
     }
 )
 NAME = "rnn-operators"
 SIZES = ("small", "published")
-VERDICTS = ("reached", "not reached", "cannot be reached")
 log = logging.getLogger(__name__)
 
 
@@ -233,7 +234,7 @@ def render(
         reasons=merged.reasons,
         records=records,
         by_metric={record["metric"]: record for record in records},
-        counts={verdict: sum(record["verdict"] == verdict for record in records) for verdict in VERDICTS},
+        counts=judging.counted(records),
         gathered=gathered,
         studied=studied,
         failures=failures,
@@ -341,4 +342,14 @@ _CURVES = (
 
 def image(campaign: work.Described, name: str) -> str:
     """A figure of the campaign as a page holds it."""
-    return base64.b64encode(work.figure_path(campaign, name).read_bytes()).decode()
+    return _text(work.figure_path(campaign, name))
+
+
+def figures_of(run: Run, names: Sequence[str]) -> list[tuple[str, str]]:
+    """(caption, image) of those of a run's own figures that are there."""
+    files = [run.folder / "figures" / f"{name}.png" for name in names]
+    return [(file.stem.replace("_", " "), _text(file)) for file in files if file.exists()]
+
+
+def _text(file: Path) -> str:
+    return base64.b64encode(file.read_bytes()).decode()

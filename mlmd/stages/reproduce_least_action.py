@@ -11,7 +11,6 @@ Started again it does what is missing. A search that broke off is a result, told
 the campaign is started again; a run or study that fails hides no other.
 """
 
-import json
 import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -21,14 +20,14 @@ import numpy as np
 from hpc import atomic, provenance
 from hpc.errors import ItemsFailed
 from hpc.preempt import StopFlag
-from mlmd.analysis import action_metrics
+from mlmd.analysis import action_metrics, judging
 from mlmd.analysis.rollout_metrics import Metrics
 from mlmd.config import Run
 from mlmd.config import action_campaign as config
 from mlmd.config.action_campaign import ActionCampaign
 from mlmd.stages import act, act_report, act_rows, act_table, generate, report
 from mlmd.stages import campaign as work
-from mlmd.stages.reproduce import VERDICTS, add_study, carry_out, image, links
+from mlmd.stages.reproduce import add_study, carry_out, image, links
 
 NAME = "least-action"
 TEMPLATE = "reproduce_least_action.html"
@@ -83,21 +82,17 @@ def gather(campaign: ActionCampaign, name: str, accept: Collection[str]) -> dict
     Returns identity, paths and failed (`act_report.Searched`), and energies: name → mean total energy per atom of the
     best path of each window.
     """
-    run, path = campaign.runs[name], campaign.out / "runs" / f"{name}.json"
-    identity = work.identity_of_run(run)
-    known = work.known_of(path, identity, accept)
-    if known is not None and (run.folder / "report.html").exists():
-        return known
-    report.report(run)
-    found = act_report.searched(run)
-    energies = {}
-    for best in found.best:
-        arrays = act_report.arrays_of(run, best)
-        energies[best["name"]] = float(np.mean(arrays["total_energy"])) / best["atoms"]
-    kept = {"schema": 1, "identity": identity, **found._asdict(), "energies": energies}
-    atomic.write_json(path, kept)
-    # As it will be read back.
-    return json.loads(path.read_text())
+
+    def measured(run: Run) -> dict:
+        report.report(run)
+        found = act_report.searched(run)
+        energies = {}
+        for best in found.best:
+            arrays = act_report.arrays_of(run, best)
+            energies[best["name"]] = float(np.mean(arrays["total_energy"])) / best["atoms"]
+        return {**found._asdict(), "energies": energies}
+
+    return work.keep(campaign, name, accept, measured)
 
 
 def measure(
@@ -130,11 +125,11 @@ def measure(
     for name, run in campaign.runs.items():
         broken = gathered[name]["failed"] if name in gathered else {}
         why = failures.get(name) or next(iter(broken.values()), "no search has come to a path")
-        action_metrics.add_missing(metrics, expected(run), why)
+        judging.add_missing(metrics, expected(run), why)
     for name, keys in OF_STUDIES.items():
-        action_metrics.add_missing(metrics, keys, failures.get(f"study {name}", action_metrics.NOT_HERE))
+        judging.add_missing(metrics, keys, failures.get(f"study {name}", judging.NOT_HERE))
     published = [record["metric"] for record in action_metrics.published()["numbers"]]
-    action_metrics.add_missing(metrics, published, action_metrics.NOT_HERE)
+    judging.add_missing(metrics, published, judging.NOT_HERE)
     return metrics
 
 
@@ -186,7 +181,7 @@ def write(
         metrics=metrics.values,
         reasons=metrics.reasons,
         records=records,
-        counts={verdict: sum(record["verdict"] == verdict for record in records) for verdict in VERDICTS[:2]},
+        counts=judging.counted(records, judging.VERDICTS[:2]),
         gathered=gathered,
         studied=studied,
         failures=failures,

@@ -11,14 +11,12 @@ For each run file in turn generate → train → report, then the studies, then,
 any of its validation runs. Started again it does what is missing. A run or study that fails hides no other.
 """
 
-import base64
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from hpc import atomic, provenance
 from hpc.preempt import StopFlag
-from mlmd.analysis import potential_metrics
+from mlmd.analysis import judging, potential_metrics
 from mlmd.analysis.potential_metrics import WORDS
 from mlmd.analysis.rollout_metrics import Metrics
 from mlmd.config import Run
@@ -28,7 +26,7 @@ from mlmd.datasets.configurations import SUBSTANCES
 from mlmd.stages import campaign as work
 from mlmd.stages import generate, potential_report, report
 from mlmd.stages.potential_parts import HELD_OUT, ICE, VALIDATED
-from mlmd.stages.reproduce import VERDICTS, add_study, carry_out, image, links
+from mlmd.stages.reproduce import add_study, carry_out, figures_of, image, links
 
 NAME = "potentials"
 TEMPLATE = "reproduce_potentials.html"
@@ -69,18 +67,11 @@ def complete(run: Run, file: Path, stop: StopFlag, accept: Collection[str]) -> N
 
 def gather(campaign: PotentialCampaign, name: str, accept: Collection[str]) -> dict:
     """Writes the run's report, and keeps what the campaign needs of it: identity, metrics, reasons, trainings."""
-    run, path = campaign.runs[name], campaign.out / "runs" / f"{name}.json"
-    identity = work.identity_of_run(run)
-    known = work.known_of(path, identity, accept)
-    if known is not None and (run.folder / "report.html").exists():
-        return known
-    metrics = report.report(run)
-    reasons = json.loads((run.folder / "published.json").read_text())["not_finite"]
-    lines, _ = potential_report.trainings(run, units_of(run))
-    kept = {"schema": 1, "identity": identity, "metrics": metrics, "reasons": reasons, "trainings": lines}
-    atomic.write_json(path, kept)
-    # As it will be read back.
-    return json.loads(path.read_text())
+
+    def measured(run: Run) -> dict:
+        return {**work.reported(run), "trainings": potential_report.trainings(run, units_of(run))[0]}
+
+    return work.keep(campaign, name, accept, measured)
 
 
 def measure(
@@ -97,18 +88,18 @@ def measure(
         add_study(metrics, name, found)
     for name, run in campaign.runs.items():
         words = WORDS[units_of(run)]
-        why = failures.get(name, potential_metrics.NOT_HERE)
-        potential_metrics.add_missing(metrics, [f"{name}/{words.energy}", f"{name}/{words.force}"], why)
+        why = failures.get(name, judging.NOT_HERE)
+        judging.add_missing(metrics, [f"{name}/{words.energy}", f"{name}/{words.force}"], why)
         of_systems = {**OF_SYSTEMS, "conservation": (words.drift, words.rms)}
         for study, keys in of_systems.items():
             told = failures.get(f"study {study}", why)
-            potential_metrics.add_missing(metrics, [f"{name}/{key}" for key in keys], told)
+            judging.add_missing(metrics, [f"{name}/{key}" for key in keys], told)
     for study, keys in OF_STUDIES.items():
-        told = failures.get(f"study {study}", potential_metrics.NOT_HERE)
-        potential_metrics.add_missing(metrics, keys, told)
+        told = failures.get(f"study {study}", judging.NOT_HERE)
+        judging.add_missing(metrics, keys, told)
     paper = potential_metrics.published()
     named = [record["metric"] for part in ("numbers", "goals") for record in paper[part]]
-    potential_metrics.add_missing(metrics, named, potential_metrics.NOT_HERE)
+    judging.add_missing(metrics, named, judging.NOT_HERE)
     return metrics
 
 
@@ -139,12 +130,15 @@ def write(
         reasons=metrics.reasons,
         records=records,
         goals=goals,
-        counts=[(title, _counts(part)) for title, part in (("published numbers", records), ("goals", goals))],
+        counts=[
+            (title, judging.counted(part, judging.VERDICTS[:2]))
+            for title, part in (("published numbers", records), ("goals", goals))
+        ],
         gathered=gathered,
         studied=studied,
         failures=failures,
         links={name: links(campaign, name) for name in campaign.runs},
-        of_runs={name: _figures(campaign.runs[name]) for name in gathered},
+        of_runs={name: figures_of(campaign.runs[name], SHOWN) for name in gathered},
         images={name: image(campaign, name) for found in studied.values() for name in found["figures"]},
     )
     atomic.write_text(campaign.out / "report.html", page)
@@ -176,18 +170,6 @@ def _add_run(metrics: Metrics, name: str, run: Run, found: Mapping) -> None:
     for key, value in values.items():
         if key.startswith(("committee/", "training/")):
             metrics.put(f"{name}/{key}", value, found["reasons"].get(key, "not finite"))
-
-
-def _figures(run: Run) -> list[tuple[str, str]]:
-    """(caption, image) of a run's own figures that the page shows."""
-    files = [run.folder / "figures" / f"{name}.png" for name in SHOWN]
-    return [
-        (file.stem.replace("_", " "), base64.b64encode(file.read_bytes()).decode()) for file in files if file.exists()
-    ]
-
-
-def _counts(records: list[dict]) -> dict[str, int]:
-    return {verdict: sum(record["verdict"] == verdict for record in records) for verdict in VERDICTS[:2]}
 
 
 def _studies() -> Mapping:

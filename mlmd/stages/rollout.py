@@ -7,36 +7,28 @@ of a block together, with the energy held or under a guard where the run file sa
 numbers is NaN from there on. A long closed loop saves its frames and continues from them.
 """
 
-import functools
-import hashlib
-import logging
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
-from hpc import arrays, atomic, ledger, provenance
-from hpc.checkpoint import Checkpoints
+from hpc import ledger
 from hpc.errors import StoreMissing
-from hpc.preempt import StopFlag
 from mlmd import config
 from mlmd.config import Run
 from mlmd.rollout import closed_loop, compiled, worlds
 from mlmd.rollout.held import Held
 from mlmd.rollout.operator import Operator
-from mlmd.stages import guarded, layout
+from mlmd.stages import guarded, layout, share
 from mlmd.stages.generate import require_dataset
-from mlmd.stages.progress import progress
 from mlmd.stages.reference import Reference, world_of
 from mlmd.stages.saver import CHUNK, Saver
-from mlmd.state import SimulationFailure
+from mlmd.stages.share import digest
 
 # At least so long is a step's time measured over, in seconds.
 TIMED_SECONDS = 0.02
 REPEATS = 3
 MODES = ("reference", "one_step", "closed_loop")
-log = logging.getLogger(__name__)
 
 
 def rollout(run: Run, command: str, task: int = 0, tasks: int = 1) -> None:
@@ -47,20 +39,12 @@ def rollout(run: Run, command: str, task: int = 0, tasks: int = 1) -> None:
     on a signal.
     """
     run.require_stage("rollout")
-    started = time.time()
-    # Before anything is written.
-    arrays.check_task(task, tasks)
-    table = open_table(run, command)
-    mine = arrays.my_items(len(table.items), task, tasks)
-    unfinished = set(table.unfinished())
-    todo = [i for i in mine if i in unfinished or not layout.rollout_item(run, table.items[i]).exists()]
-    log.info("task %d of %d: %d of its %d rollout items to do", task, tasks, len(todo), len(mine))
-    work = functools.partial(_run_item, run, table)
-    arrays.run_items(table, progress(todo, len(todo), "rollout"), work, (SimulationFailure,), command)
-    if not table.unfinished():
-        provenance.write_manifest(
-            run.folder / "rollout", run.settings(), started, {"seed": run.seed}, items=len(table.items)
-        )
+    if run.correction is not None:
+        from mlmd.stages import rollout_spins
+
+        rollout_spins.rollout(run, command, task, tasks)
+        return
+    share.roll_out(run, open_table, layout.rollout_item, _rolled_out, command, task, tasks)
 
 
 def open_table(run: Run, command: str) -> ledger.Ledger:
@@ -98,18 +82,11 @@ def identity(run: Run) -> dict:
     return {**settings, **weights}
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file, first 16 hex digits."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-
-
-def _run_item(run: Run, table: ledger.Ledger, item: int, stop: StopFlag) -> dict:
-    row = table.items[item]
+def _rolled_out(run: Run, row: dict, saver: Saver) -> dict[str, np.ndarray]:
+    """What is kept of one item."""
     operator = compiled.load(layout.model(run, row["system"], row["stride"]))
     world = world_of(run, row["system"])
     truth = Reference(run, row)
-    folder = run.folder / "rollout" / "partial" / layout.rollout_item(run, row).stem
-    saver = Saver(Checkpoints(folder, {**table.identity, "item": item}), run.rollout.checkpoint_seconds, stop)
     if run.rollout.guard is not None and row["direction"] == "forward":
         looped, own = guarded.closed_loop(run, row, operator, world, truth, saver)
     else:
@@ -117,12 +94,8 @@ def _run_item(run: Run, table: ledger.Ledger, item: int, stop: StopFlag) -> dict
     predicted = np.stack(
         [closed_loop.one_step(operator, states, truth.of(system)) for system, states in enumerate(truth.states)]
     )
-    product = layout.rollout_item(run, row)
     trajectories = dict(zip(MODES, (truth.states, predicted, looped), strict=True))
-    timings = _timings(run, operator, world, truth)
-    atomic.write_npz(product, {**_observed(row, world, truth, trajectories), **own, **timings})
-    saver.checkpoints.remove()
-    return {"digest": digest(product)}
+    return {**_observed(row, world, truth, trajectories), **own, **_timings(run, operator, world, truth)}
 
 
 def _stepped(run: Run, operator: Operator, world: worlds.World, truth: Reference) -> Operator | Held:

@@ -12,13 +12,12 @@ ACTIVE = ("pending", "running")
 
 
 def status(run: Run) -> str:
-    """One line a stage, and one for each operator or potential in training or job in the queue."""
+    """One line a stage, and one for each operator, potential or correction in training or job in the queue."""
     jobs = _jobs(run)
     active = {stage for stage, (_, state) in jobs.items() if state in ACTIVE}
     lines = [
         f"{'generate':10}{_items(layout.data_ledger(run), 'generate' in active, waiting=False)}",
-        *(_potential(run, active) if run.fit is not None else ()),
-        *(_after_generate(run, active) if "rollout" in run.stages else ()),
+        *(_after_generate(run, active) if "train" in run.stages else ()),
         *(_act(run, active) if run.action is not None else ()),
         *(f"{'job':10}{job} ({stage}): {state}" for stage, (job, state) in jobs.items()),
     ]
@@ -27,30 +26,17 @@ def status(run: Run) -> str:
 
 def _after_generate(run: Run, active: set[str]) -> list[str]:
     dataset_done = store.finished_attributes(layout.store(run)) is not None
-    operators = {place: _trained(run, layout.model(run, *place)) for place in layout.operators(run)}
-    trained = all(progress == "completed" for progress in operators.values())
-    return [
-        f"{'train':10}{_finished('operators', operators, 'train' in active, waiting=not dataset_done)}",
-        *(f"{'':10}{s} at {d} timesteps: {told}" for (s, d), told in operators.items() if told and told != "completed"),
+    trained = {str(folder.relative_to(run.folder)): _trained(run, folder) for folder in layout.trained(run)}
+    lines = [
+        f"{'train':10}{_finished(f'{layout.kind(run)}s', trained, 'train' in active, waiting=not dataset_done)}",
+        *(f"{'':10}{name}: {told}" for name, told in trained.items() if told and told != "completed"),
         *(_search(run, waiting=not dataset_done) if run.search is not None else ()),
-        f"{'rollout':10}{_items(layout.rollout_ledger(run), 'rollout' in active, waiting=not trained)}",
-        _report(run),
     ]
-
-
-def _potential(run: Run, active: set[str]) -> list[str]:
-    dataset_done = store.finished_attributes(layout.store(run)) is not None
-    members = {member: _trained(run, layout.potential(run, member)) for member in range(run.fit.committee)}
-    return [
-        f"{'train':10}{_finished('potentials', members, 'train' in active, waiting=not dataset_done)}",
-        *(f"{'':10}potential {member}: {told}" for member, told in members.items() if told and told != "completed"),
-        _report(run),
-    ]
-
-
-def _report(run: Run) -> str:
+    if "rollout" in run.stages:
+        waiting = any(told != "completed" for told in trained.values())
+        lines.append(f"{'rollout':10}{_items(layout.rollout_ledger(run), 'rollout' in active, waiting)}")
     page = run.folder / "report.html"
-    return f"{'report':10}{page if page.exists() else 'not written'}"
+    return [*lines, f"{'report':10}{page if page.exists() else 'not written'}"]
 
 
 def _act(run: Run, active: set[str]) -> list[str]:

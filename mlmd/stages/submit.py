@@ -13,11 +13,15 @@ from mlmd.stages import layout
 ROOT = Path(os.environ.get("MLMD_ROOT", Path(__file__).resolve().parents[2]))
 SCRIPTS = {
     "generate": "generate.slurm",
-    "train": "train_lstm.slurm",
-    "train_potential": "train_potential.slurm",
     "rollout": "rollout_array.slurm",
     "act": "least_action_array.slurm",
     "report": "report.slurm",
+}
+# By what is trained.
+TRAIN_SCRIPTS = {
+    "operator": "train_lstm.slurm",
+    "potential": "train_potential.slurm",
+    "correction": "train_unet.slurm",
 }
 
 
@@ -71,7 +75,10 @@ def _cost(run: Run, scheduler: Scheduler) -> str:
     if run.fit is not None:
         many = f"a committee of {run.fit.committee} potentials" if run.fit.committee > 1 else "a potential"
         return f"{run.name}: {many} of {run.dataset.material}, {run.model.name}, {by}"
-    if "train" not in run.dataset.stages or run.dataset.wanted:
+    if run.correction is not None:
+        what = f"a correction of {run.dataset.baseline} steps of {run.dataset.timestep:g}, {run.model.name}"
+        return f"{run.name}: {what}, lattice of {run.dataset.size}³ spins, {run.rollout.tasks} rollout tasks, {by}"
+    if "train" not in run.stages:
         return f"{run.name}: a dataset of the family {run.dataset.family}, {by}"
     systems, operators, tasks = len(run.operator_systems), len(list(layout.operators(run))), run.rollout.tasks
     return f"{run.name}: {systems} systems, {operators} operators, {tasks} rollout tasks, {by}"
@@ -79,10 +86,10 @@ def _cost(run: Run, scheduler: Scheduler) -> str:
 
 def spec_of(run: Run, stage: str, after: tuple[str, ...]) -> JobSpec:
     """The job of one stage."""
-    script = "train_potential" if stage == "train" and run.fit is not None else stage
+    script = TRAIN_SCRIPTS[layout.kind(run)] if stage == "train" else SCRIPTS[stage]
     return JobSpec(
         name=f"{run.name}-{stage}",
-        script=ROOT / "jobs" / SCRIPTS[script],
+        script=ROOT / "jobs" / script,
         environment={"RUN": str(resolved(run).resolve())},
         array={"rollout": run.rollout.tasks, "act": None if run.action is None else run.action.tasks}.get(stage),
         after=after,

@@ -1,4 +1,4 @@
-"""Dataset → operators, or a potential: one operator per system and stride, on one process or many, by one command."""
+"""Dataset → operators, a potential or a correction of spins, on one process or many, by one command."""
 
 import dataclasses
 import json
@@ -31,6 +31,8 @@ FREE_KEYS = (
     "training.checkpoint_seconds",
     "training.timeout_seconds",
 )
+# What of a correction its training depends on.
+LEARNED_OF_CORRECTION = ("correction.samples", "correction.augment", "correction.renormalize")
 FREE_OF_FIT = ("fit.committee", "fit.active", "fit.test_files", "fit.test_energy")
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,9 @@ def train(run: Run, command: str, accept: Collection[str] = ()) -> None:
             layout.write_run_file(run)
         if run.fit is not None:
             _train_potential(run, workers, lock, stop, accept)
+            return
+        if run.correction is not None:
+            _train_correction(run, workers, lock, stop, accept)
             return
         operators = list(layout.operators(run))
         unfinished = [operator for operator in operators if not is_finished(layout.model(run, *operator), lock, accept)]
@@ -90,6 +95,20 @@ def _train_potential(
     train_potential.train_members(run, members, workers, lock, stop, accept)
 
 
+def _train_correction(
+    run: Run, workers: ranks.Ranks, lock: dict, stop: preempt.StopFlag, accept: Collection[str]
+) -> None:
+    if is_finished(layout.correction(run), lock, accept):
+        if workers.first:
+            log.info("the correction is trained")
+        return
+    from hpc import training
+    from mlmd.stages import train_correction
+
+    training.configure(run.model.dtype, ranks.threads_per_rank())
+    train_correction.train_correction(run, workers, lock, stop, accept)
+
+
 def check_only(run: Run, command: str) -> str:
     """What is found in the model and data of every operator, as a text; nothing is trained, nothing is refused."""
     run.require_stage("train")
@@ -99,6 +118,10 @@ def check_only(run: Run, command: str) -> str:
         from mlmd.stages import potential_check
 
         return potential_check.check_only(run)
+    if run.correction is not None:
+        from mlmd.stages import train_correction
+
+        return train_correction.check_only(run)
     alone = ranks.SingleProcess()
     told = []
     for system, stride in layout.operators(run):
@@ -114,6 +137,9 @@ def conditions(run: Run, size: int) -> dict:
     if run.fit is not None:
         keys |= config.flat(run.fit, "fit")
         free = FREE_KEYS + FREE_OF_FIT
+    if run.correction is not None:
+        said = config.flat(run.correction, "correction")
+        keys |= {key: said[key] for key in LEARNED_OF_CORRECTION}
     for key in free:
         del keys[key]
     data = provenance.config_hash({k: v for k, v in identity(run).items() if k != "dataset.systems"})

@@ -3,18 +3,30 @@
 import logging
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from hpc import ledger, store
 from hpc.errors import DamagedItems, UserError
 from mlmd import datasets
 from mlmd.config import Run
 from mlmd.models import load_potential
-from mlmd.stages import layout, rollout
+from mlmd.rollout import compiled, spin_steps
+from mlmd.rollout.operator import UnusableModel
+from mlmd.stages import layout, share
 from mlmd.stages.progress import progress
 from mlmd.state import InvalidInput
 
+# What reads a model folder, by what is trained; each raises one of the errors below it for one that is damaged.
+LOADERS: Mapping[str, Callable[[Path], object]] = MappingProxyType(
+    {
+        "operator": compiled.load,
+        "potential": load_potential,
+        "correction": lambda folder: spin_steps.load(folder),
+    }
+)
+DAMAGED = (InvalidInput, UnusableModel, zipfile.BadZipFile, zlib.error, OSError)
 log = logging.getLogger(__name__)
 
 
@@ -34,8 +46,8 @@ def verify(run: Run, command: str, repair: bool) -> str:
         store.reopen(layout.store(run))
 
     told = [_check("generate", table, sound, reopen if repair else None, f"{command} --repair")]
-    if run.fit is not None:
-        told.append(_check_potentials(run, repair, f"{command} --repair"))
+    if "train" in run.stages:
+        told.append(_check_trained(run, repair, f"{command} --repair"))
     for stage, place, product in _later(run):
         try:
             made = ledger.Ledger.open(place, command)
@@ -47,33 +59,36 @@ def verify(run: Run, command: str, repair: bool) -> str:
 
 
 def _later(run: Run) -> list[tuple[str, Path, Callable[[dict], Path]]]:
-    """Stages after generate whose items are one file each: name, ledger, and the file of a row."""
+    """Stages after training whose items are one file each: name, ledger, and the file of a row."""
+    rolled_out = layout.rollout_item if run.correction is None else layout.spin_item
     stages = {
-        "rollout": (layout.rollout_ledger(run), lambda row: layout.rollout_item(run, row)),
+        "rollout": (layout.rollout_ledger(run), lambda row: rolled_out(run, row)),
         "act": (layout.act_ledger(run), lambda row: layout.act_item(run, row)),
     }
     return [(stage, *stages[stage]) for stage in run.stages if stage in stages]
 
 
-def _check_potentials(run: Run, repair: bool, command: str) -> str:
-    """Reads each finished potential: archives carry checksums of their own. A damaged one is exported anew."""
-    folders = layout.trained(run)
-    finished = {member: folder for member, folder in enumerate(folders) if (folder / "model.json").exists()}
-    damaged = [member for member, folder in finished.items() if not _is_whole(folder)]
+def _check_trained(run: Run, repair: bool, command: str) -> str:
+    """Reads again what is trained: archives carry checksums of their own. What is damaged is exported anew."""
+    kind, folders = layout.kind(run), layout.trained(run)
+    finished = {number: folder for number, folder in enumerate(folders) if (folder / "model.json").exists()}
+    if not finished:
+        return "train: nothing finished"
+    damaged = [number for number, folder in finished.items() if not _is_whole(kind, folder)]
     if not damaged:
-        return f"train: {len(finished)} of {len(folders)} potentials finished, all as they were written"
+        return f"train: {len(finished)} of {len(folders)} {kind}s finished, all as they were written"
     if not repair:
-        raise DamagedItems(run.folder / "model", damaged, command)
-    for member in damaged:
-        (folders[member] / "model.json").unlink()
-    listed = ", ".join(str(member) for member in damaged)
-    return f"train: potentials {listed} were damaged and are marked as not done; `mlmd train` makes them anew"
+        raise DamagedItems(folders[0].parent, damaged, command)
+    for number in damaged:
+        (folders[number] / "model.json").unlink()
+    listed = ", ".join(str(number) for number in damaged)
+    return f"train: {kind}s {listed} were damaged and are marked as not done; `mlmd train` makes them anew"
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_whole(kind: str, folder: Path) -> bool:
     try:
-        load_potential(folder)
-    except (InvalidInput, zipfile.BadZipFile, zlib.error, OSError):
+        LOADERS[kind](folder)
+    except DAMAGED:
         return False
     return True
 
@@ -85,7 +100,7 @@ def _check_files(stage: str, table: ledger.Ledger, product: Callable[[dict], Pat
         if "digest" not in record:
             return True
         file = product(table.items[item])
-        return file.exists() and rollout.digest(file) == record["digest"]
+        return file.exists() and share.digest(file) == record["digest"]
 
     def withdraw(damaged: list[int]) -> None:
         for item in damaged:

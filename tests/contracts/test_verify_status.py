@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.programs import mlmd, tree
+from tests.stages.tiny_correction import write_run
 
 RUN_FILE = """
 name: checked
@@ -65,6 +66,7 @@ def test_a_sound_dataset_is_called_sound_and_is_left_alone(generated):
     for words in (["verify"], ["verify", "--repair"]):
         assert run(generated, *words).stdout.splitlines() == [
             f"generate: {ITEMS} of {ITEMS} items finished, all as they were written",
+            "train: nothing finished",
             "rollout: not started",
         ]
     assert tree(generated) == before
@@ -115,26 +117,109 @@ def test_several_damaged_blocks_are_all_named(generated):
     assert tree(store_of(generated)) == whole
 
 
-def test_status_follows_the_dataset(folder):
-    def stages():
-        lines = run(folder, "status").stdout.splitlines()
-        return {line[:10].strip(): re.sub(" +", " ", line[10:].strip()) for line in lines}
+def stages(folder):
+    """What `mlmd status` says of each stage."""
+    lines = run(folder, "status").stdout.splitlines()
+    return {line[:10].strip(): re.sub(" +", " ", line[10:].strip()) for line in lines}
 
-    assert stages() == {
+
+def test_status_follows_the_dataset(folder):
+    assert stages(folder) == {
         "generate": "not started",
         "train": "1 operators: 0 completed, 1 waiting",
         "rollout": "waiting",
         "report": "not written",
     }
     run(folder, "generate", "--task", "1", "--tasks", "2")
-    assert stages()["generate"] == f"{ITEMS} items: 2 completed, 3 eligible"
-    assert stages()["train"] == "1 operators: 0 completed, 1 waiting"
+    assert stages(folder)["generate"] == f"{ITEMS} items: 2 completed, 3 eligible"
+    assert stages(folder)["train"] == "1 operators: 0 completed, 1 waiting"
     refused = run(folder, "train", code=2)
     assert "run `mlmd generate run.yaml` first" in refused.stderr
     run(folder, "generate", "--task", "0", "--tasks", "2")
-    assert stages() == {
+    assert stages(folder) == {
         "generate": f"{ITEMS} items: {ITEMS} completed",
         "train": "1 operators: 0 completed, 1 eligible",
         "rollout": "waiting",
         "report": "not written",
     }
+
+
+@pytest.fixture(scope="module")
+def corrected(tmp_path_factory):
+    """A correction of spins that is trained and rolled out; and what the status was before each of its stages."""
+    folder = tmp_path_factory.mktemp("corrected")
+    write_run(folder / "run.yaml", "run")
+    told = []
+    for words in (["generate", *ALONE], ["train"], ["rollout"], ["report"]):
+        told.append(stages(folder))
+        run(folder, *words)
+    return folder, told
+
+
+def test_status_follows_a_correction_through_its_stages(corrected):
+    folder, (first, generated, trained, rolled_out) = corrected
+    assert first == {
+        "generate": "not started",
+        "train": "1 corrections: 0 completed, 1 waiting",
+        "rollout": "waiting",
+        "report": "not written",
+    }
+    assert generated["generate"] == "4 items: 4 completed"
+    assert generated["train"] == "1 corrections: 0 completed, 1 eligible"
+    assert trained["train"] == "1 corrections: 1 completed"
+    assert (trained["rollout"], rolled_out["rollout"]) == ("not started", "4 items: 4 completed")
+    assert rolled_out["report"] == "not written"
+    assert stages(folder)["report"] == "run/report.html"
+
+
+def test_the_status_of_a_correction_in_training_is_its_epoch(corrected, tmp_path):
+    folder = Path(shutil.copytree(corrected[0], tmp_path / "copy"))
+    (folder / "run/model/model.json").unlink()
+    told = run(folder, "status").stdout.splitlines()
+    assert told[1:3] == ["train     1 corrections: 0 completed, 1 eligible", f"{'':10}model: epoch 3 of 3"]
+
+
+@pytest.mark.parametrize("damage", [flip, truncate])
+def test_a_damaged_correction_is_found_marked_and_made_anew(corrected, tmp_path, damage):
+    folder = Path(shutil.copytree(corrected[0], tmp_path / "copy"))
+    assert run(folder, "verify").stdout.splitlines() == [
+        "generate: 4 of 4 items finished, all as they were written",
+        "train: 1 of 1 corrections finished, all as they were written",
+        "rollout: 4 of 4 items finished, all as they were written",
+    ]
+    weights, whole = folder / "run/model/weights.npz", tree(folder / "run/model")
+    damage(weights)
+    refused = run(folder, "verify", code=1)
+    assert refused.stderr.splitlines()[-1].startswith("mlmd: run: items 0 do not hold what was written; `mlmd verify")
+    assert (folder / "run/model/model.json").exists()
+    assert "train: corrections 0 were damaged" in run(folder, "verify", "--repair").stdout
+    run(folder, "train")
+    assert weights.read_bytes() == whole["weights.npz"]
+    run(folder, "verify")
+
+
+def test_a_damaged_rollout_of_spins_is_found_marked_and_made_anew(corrected, tmp_path):
+    folder = Path(shutil.copytree(corrected[0], tmp_path / "copy"))
+    item = folder / "run/rollout/items/T1.44-0-2.npz"
+    flip(item)
+    assert "run/rollout: items 2 do not hold what was written" in run(folder, "verify", code=1).stderr
+    assert "rollout: items 2 were damaged" in run(folder, "verify", "--repair").stdout
+    assert not item.exists()
+    assert stages(folder)["rollout"] == "4 items: 3 completed, 1 eligible"
+    run(folder, "rollout")
+    run(folder, "verify")
+
+
+def test_a_damaged_operator_is_found_marked_and_made_anew(generated):
+    (generated / "run.yaml").write_text(RUN_FILE.replace("[1000]}", "[1000], epochs: 2, batch: 16}"))
+    run(generated, "train")
+    weights = generated / "run/models/harmonic-1000/weights.npz"
+    whole = weights.read_bytes()
+    assert "train: 1 of 1 operators finished, all as they were written" in run(generated, "verify").stdout
+    truncate(weights)
+    refused = run(generated, "verify", code=1)
+    assert refused.stderr.splitlines()[-1].startswith("mlmd: run/models: items 0 do not hold what was written")
+    assert "train: operators 0 were damaged and are marked as not done" in run(generated, "verify", "--repair").stdout
+    assert stages(generated)["train"] == "1 operators: 0 completed, 1 eligible"
+    run(generated, "train")
+    assert weights.read_bytes() == whole

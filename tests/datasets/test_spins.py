@@ -51,6 +51,17 @@ def test_frames_are_fine_steps_and_coarse_spins_one_coarse_step_from_each():
     assert np.array_equal(test[:, -1], SuzukiTrotter(order=4, timestep=0.01).run(test[:, 0], 50))
 
 
+@pytest.mark.parametrize("baseline", ["st2_exact", "frozen_field"])
+def test_the_coarse_spins_are_those_of_the_baseline_and_the_store_says_which(baseline):
+    config = family_example("spins", baseline=baseline)
+    step = {"st2_exact": SuzukiTrotter(order=2, timestep=0.1), "frozen_field": FrozenField(timestep=0.1)}[baseline]
+    arrays, plain = made(config, "samples", 0), made(family_example("spins"), "samples", 0)
+    assert np.array_equal(arrays["coarse_spin"], step.run(arrays["spin"][:, :-1], 1))
+    # States and labels are the same whatever is to be corrected.
+    assert np.array_equal(arrays["spin"], plain["spin"])
+    assert spins.attributes(config) == {"units": "spins", "baseline": baseline}
+
+
 def test_the_residue_is_the_error_of_the_coarse_step():
     """As large as the coarse step's distance from a far more accurate one, which the fine labels nearly are."""
     config = family_example("spins", fine_timestep=0.001, chain=1)

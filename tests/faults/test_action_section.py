@@ -66,7 +66,7 @@ def test_families_without_paths_and_runs_without_an_action_are_refused(here, cap
     line = refused(capsys, monkeypatch, here, "act", write(here, action={}))
     assert "action: no stage of the family newton1d reads this section; there are `mlmd generate`" in line
     line = refused(capsys, monkeypatch, here, "act", write(here, dataset={"family": "spins"}))
-    assert "dataset.family: spins has no stage act; there are `mlmd generate`, `mlmd status`" in line
+    assert "dataset.family: spins has no stage act; there are `mlmd generate`, `mlmd train`" in line
     line = refused(capsys, monkeypatch, here, "act", write(here, dataset=LIQUID))
     assert "run file: action: is missing; say how, such as action: {method: gauss_newton}" in line
     line = refused(capsys, monkeypatch, here, "act", write(here, dataset=LIQUID, action={}))

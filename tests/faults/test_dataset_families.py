@@ -66,6 +66,8 @@ IN_A_FAMILY = [
     ("spins", {"temperatures": [1.0, 1.0]}, "temperatures", "name each temperature once"),
     ("spins", {"temperatures": [1.0]}, "samples", "17 numbers for the 1 of dataset.temperatures"),
     ("spins", {"fine_order": 3}, "fine_order", "2 or 4, not 3"),
+    ("spins", {"baseline": "st2"}, "baseline", "'st2_exact' or 'frozen_field', not 'st2'"),
+    ("spins", {"chain": 0}, "chain", "greater than 0, not 0"),
     ("lj_liquid", {"equilibration_timestep": 0.3}, "equilibration_time", "not a whole number of dataset.equil"),
     ("end_states", {"names": ["lj39"]}, "names.0", "'lj500', 'lj38' or 'cluster7', not 'lj39'"),
     ("end_states", {"names": ["lj38", "lj38"]}, "names", "name each problem once"),
@@ -118,8 +120,8 @@ def test_a_material_brings_its_own_states(tmp_path, material):
     assert data.atoms == 256
 
 
-# Families that no operators are trained for; those with paths are no more than generated without a section action.
-GENERATED_ONLY = [family for family, section in config.DATASETS.items() if "rollout" not in section.stages]
+# Families that no operators are trained for; without the section that they want they are no more than generated.
+GENERATED_ONLY = [family for family, section in config.DATASETS.items() if not section().operator_systems]
 
 
 @pytest.mark.parametrize("family", GENERATED_ONLY)
@@ -128,6 +130,8 @@ def test_sections_that_no_stage_reads_are_refused(here, capsys, monkeypatch, fam
     path = write(here, dataset={"family": family}, **{section: {}})
     line = refused(capsys, monkeypatch, here, "status", path)
     assert f"{path}: {section}: no stage of the family {family} reads this section; there are `mlmd generate`," in line
+    trained = {"configurations": "fit", "spins": "correction"}
+    assert (f", and more with a section {trained.get(family)}" in line) == (family in trained)
     path = write(here, dataset={"family": family})
     assert f"{path}: {section}: no stage" in refused(
         capsys, monkeypatch, here, "status", path, "--set", f"{section}.block=1"
@@ -140,10 +144,10 @@ def test_stages_that_a_family_does_not_have_are_refused(here, capsys, monkeypatc
     path = write(here, dataset={"family": family})
     line = refused(capsys, monkeypatch, here, stage, path)
     if stage in config.DATASETS[family].stages:
-        told = {"action": "there are no paths to report of", "fit": f"there is a potential to {stage} where it says"}
         wanted = config.DATASETS[family].wanted
+        trained = f"there is something to {stage} where it says what is trained, such as {wanted}: {{}}"
         assert f"{wanted}: is missing" in line
-        assert told[wanted] in line
+        assert ("there are no paths to report of" if wanted == "action" else trained) in line
         return
     there = ", ".join(f"`mlmd {name}`" for name in (*config.DATASETS[family].stages, "status"))
     assert f"dataset.family: {family} has no stage {stage}; there are {there}" in line
@@ -172,5 +176,17 @@ def test_what_is_written_out_of_a_family_reads_back_the_same(tmp_path, family):
     assert (tmp_path / "copy.yaml").write_text(config.dump(run))
     assert config.load(tmp_path / "copy.yaml") == run
     unused = {"model", "training", "rollout"} if family in GENERATED_ONLY else set()
-    # A grid to search over, paths to seek and a potential to fit are there only where they are wanted.
-    assert set(yaml.safe_load(config.dump(run))) == set(config.Run.model_fields) - unused - {"search", "action", "fit"}
+    # A grid to search over, paths to seek, a potential and a correction are there only where they are wanted.
+    wanted = {"search", "action", "fit", "correction"}
+    assert set(yaml.safe_load(config.dump(run))) == set(config.Run.model_fields) - unused - wanted
+
+
+@pytest.mark.parametrize(("family", "section"), [("configurations", "fit"), ("spins", "correction")])
+def test_a_run_that_trains_is_written_out_without_the_keys_of_operators(tmp_path, family, section):
+    run = config.load(write(tmp_path, dataset={"family": family}, **{section: {}}), ["training.epochs=7"])
+    (tmp_path / "copy.yaml").write_text(config.dump(run))
+    assert config.load(tmp_path / "copy.yaml") == run
+    written = yaml.safe_load(config.dump(run))
+    assert written["training"]["epochs"] == 7
+    assert not {"strides", "systems"} & set(written["training"])
+    assert not {"directions", "guard"} & set(written.get("rollout", {}))

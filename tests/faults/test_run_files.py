@@ -90,6 +90,9 @@ def test_an_override_is_checked_as_the_file_is(here, capsys, monkeypatch, sectio
         ("name: x\nout: o\n1: 5\n", "1: a key should be a word"),
         ("name: x\nout: o\ntraining: {2: 5}\n", "training.2: a key should be a word"),
         ("name: x\nout: o\ntraining: 5\n", "training: should be a section of keys, not 5"),
+        ("name: x\nout: o\nmodel: 5\n", "model: should be a section of keys, not 5"),
+        ("name: x\nout: o\ndataset: {family: spins}\ncorrection: {}\nmodel: 5\n", "model: should be a section of keys"),
+        ("name: x\nout: o\ndataset: {family: spins}\ncorrection: 5\n", "correction: should be a section of keys"),
         ("name: x\nout: o\ntraining:\n", "training: should be a section of keys, not None"),
         ("name: x\n", "out: is missing"),
         ("nmae: x\nout: o\n", "nmae: unknown key; did you mean name?"),
@@ -329,7 +332,7 @@ def test_the_list_of_keys_is_complete_and_its_defaults_are_right():
         expected |= {f"action.{key} ({kind})": value for key, value in keys.items() if key != "method"}
     # Sections that are there only where they are wanted have no values of their own.
     for prefix, section in sections(config.Run, ""):
-        if prefix in ("rollout.guard.", "search."):
+        if prefix in ("rollout.guard.", "search.", "correction."):
             expected |= {f"{prefix}{key}": default for key, default, _ in config.keys_of(section, "")}
     expected = {key: value for key, value in expected.items() if key != "search"}
     assert set(listed) == set(expected)
@@ -346,7 +349,7 @@ def test_each_key_of_a_section_reaches_the_run():
             continue
         tag = {"dataset": "family", "model": "name", "action": "method"}.get(name)
         own = {tag: section.model_fields[tag].default} if tag else {}
-        families = {"action": "lj_liquid", "fit": "configurations"}
+        families = {"action": "lj_liquid", "fit": "configurations", "correction": "spins"}
         others = {"dataset": {"family": families[name]}} if name in families else {}
         if name in ("rollout.guard", "fit.active"):
             continue

@@ -16,6 +16,7 @@ import pytest
 from hpc.schedulers import REGISTRY
 from hpc.schedulers.base import FINAL
 from tests.slurm.cluster import Cluster
+from tests.stages import tiny_correction
 
 MLMD = str(Path(sys.executable).with_name("mlmd"))
 
@@ -214,3 +215,21 @@ def test_a_submitted_run_goes_through_to_its_report(request: pytest.FixtureReque
     assert (checkout / "runs" / "chain" / "report.html").stat().st_size > 10_000
     # The rollout was an array: each task wrote a log of its own.
     assert len(list((checkout / "logs").glob(f"*rollout-{jobs['rollout']}_*.out"))) == 2
+
+
+@pytest.mark.slurm
+@pytest.mark.mpi
+def test_a_correction_of_spins_is_submitted_and_goes_through_to_its_report(slurm: Cluster, checkout: Path):
+    """A dataset, a network trained by two ranks, its rollouts by two tasks of an array, and the report of them."""
+    folder = checkout / "runs" / "spins"
+    run = tiny_correction.write_run(checkout / "spins.yaml", folder)
+    mlmd(checkout, "submit", str(run), "--scheduler", "slurm")
+    jobs = json.loads((folder / "jobs.json").read_text())["jobs"]
+    assert list(jobs) == ["generate", "train", "rollout", "report"]
+    assert finish(checkout, "slurm", jobs["report"]) == "completed", logs(checkout)
+    assert json.loads((folder / "model" / "model.json").read_text())["conditions"]["ranks"] == 2
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert {f"frozen_field/4/{t}/one_step_error" for t in ("0.4", "1.44")} <= set(metrics)
+    assert len(list((checkout / "logs").glob(f"*rollout-{jobs['rollout']}_*.out"))) == 2
+    status = mlmd(checkout, "status", str(run))
+    assert "train     1 corrections: 1 completed\nrollout   4 items: 4 completed\n" in status

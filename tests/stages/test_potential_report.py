@@ -192,7 +192,7 @@ def test_status_tells_how_far_the_potentials_are(work):
     Path(FOLDER, "model/member1/model.json").unlink()
     told = status.status(run)
     assert "2 potentials: 1 completed, 1 eligible" in told
-    assert "potential 1: epoch 4 of 4" in told
+    assert "model/member1: epoch 4 of 4" in told
 
 
 def test_verify_reads_potentials_again_and_repair_marks_damaged_ones(work):

@@ -38,7 +38,7 @@ _S1, _S2, _S3, _S4, _S5, _S6, _S7, _S8, _S9 = [
 ]
 
 
-class _SpinStepper:
+class SpinStepper:
     """What the steppers have in common; one brings `_advance`, its compiled loop over steps and frames."""
 
     # The timesteps that a step is made of, in parts of `timestep`.
@@ -90,7 +90,7 @@ class _SpinStepper:
 
 
 @compiled()
-def _rotate(spin, field, duration, turns):
+def rotate(spin, field, duration, turns):
     """Turns each spin about its field: by the quaternion (p, q) with q along h, p : |q| = cos x : sin x, x = −|h| τ/2.
 
     Its length is divided out, so that the spin keeps its own whatever the rounding of p and q. The factor 1 + x² in
@@ -125,20 +125,20 @@ def _suzuki_trotter(even, odd, durations, turns, stride, frames):
     systems, steps = frames.shape[0], stride * frames.shape[1]
     field, ahead = np.empty_like(even), np.empty_like(even)
     sublattice_field(odd, EVEN, systems, field)
-    _rotate(even, field, 0.5 * durations[0], turns)
+    rotate(even, field, 0.5 * durations[0], turns)
     for step in range(1, steps + 1):
         for stage in range(durations.size):
             if stage > 0:
-                _rotate(even, field, 0.5 * (durations[stage - 1] + durations[stage]), turns)
+                rotate(even, field, 0.5 * (durations[stage - 1] + durations[stage]), turns)
             sublattice_field(even, ODD, systems, field)
-            _rotate(odd, field, durations[stage], turns)
+            rotate(odd, field, durations[stage], turns)
             sublattice_field(odd, EVEN, systems, field)
         if step % stride == 0:
             # A copy ends the step for the frame, and the loop goes on as if there were none: no bit depends on them.
             ahead[:] = even
-            _rotate(ahead, field, 0.5 * durations[-1], turns)
+            rotate(ahead, field, 0.5 * durations[-1], turns)
             join(ahead, odd, frames[:, step // stride - 1])
-        _rotate(even, field, 0.5 * (durations[-1] + durations[0]), turns)
+        rotate(even, field, 0.5 * (durations[-1] + durations[0]), turns)
 
 
 @compiled()
@@ -149,12 +149,12 @@ def _frozen_field(even, odd, durations, turns, stride, frames):
         for _ in range(stride):
             sublattice_field(odd, EVEN, systems, even_field)
             sublattice_field(even, ODD, systems, odd_field)
-            _rotate(even, even_field, durations[0], turns)
-            _rotate(odd, odd_field, durations[0], turns)
+            rotate(even, even_field, durations[0], turns)
+            rotate(odd, odd_field, durations[0], turns)
         join(even, odd, frames[:, frame])
 
 
-class SuzukiTrotter(_SpinStepper):
+class SuzukiTrotter(SpinStepper):
     """S2 or S4 with the `timestep` τ in 1/J; negative goes back in time.
 
     Raises InvalidInput for another order than 2 or 4, and for a timestep that is zero or not finite.
@@ -172,7 +172,7 @@ class SuzukiTrotter(_SpinStepper):
         self._parts = COMPOSITION[order]
 
 
-class FrozenField(_SpinStepper):
+class FrozenField(SpinStepper):
     """All spins turned at once, each about the field at the start of the step: first order, loses energy.
 
     A baseline: the curves that Park's thesis shows for its second-order steps look like this one's, not like S2's.

@@ -1,0 +1,242 @@
+"""A 3D U-Net that reads what a large step of spins has got wrong: Park's thesis, figures 4.3 and 4.4.
+
+    σ' ≈ σ_c + d s f(σ, σ_c)                                                         (4.5, 4.6)
+
+σ: spins, σ_c: what the coarse step makes of them; f: the network. It has levels, each with half the sites of the one
+above along an edge:
+
+    encoder   at each level two convolutions of 3×3×3 sites, and between levels the maximum over 2×2×2
+    decoder   upwards, each site copied to 2×2×2, beside them the encoder's map of that level, two convolutions
+    output    a convolution of 1×1×1 to the three components
+
+All convolutions but the last end in `activation` and go around the lattice. `dense`: at the bottom all channels of all
+sites also go through one dense layer with as many units, which fixes the size of the lattice; without it the weights
+are for any.
+
+range      the output is a sigmoid; what is learned is (residue + d s)/(2 d s) in [0, 1], d = `deviations`  (4.6)
+standard   the output is linear; what is learned is residue/s, and d s f is s times the output
+
+s: the largest standard deviation of the residue's components. Ours, with the same functions to choose from: what goes
+in are spins and coarse spins, and a fixed linear layer makes √3 σ and (σ_c − σ)/τ of them, numbers near 1, of whose
+products the residue is made (½τ σ × Σ_j (σ_c − σ)_j for frozen fields); before the sigmoid stands a fixed factor 2/d,
+with which the output learns at the same pace in both; the last layer starts from zero, which is no residue.
+Convolutions are computed in Fourier modes (`mlmd.models.lattice_modes`).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from mlmd.models.lattice_modes import OFFSETS, Modes, Stage, modes
+from mlmd.models.spin_problem import SpinProblem
+
+GIVEN, COMPONENTS = 6, 3
+
+
+def build(settings: Any, problem: SpinProblem, seed: int) -> keras.Model:
+    """The network from (samples, L, L, L, 6), spins and coarse spins, to (samples, L, L, L, 3).
+
+    `settings` is `mlmd.config.models.Unet`. Raises ValueError for a lattice that its levels cannot halve.
+    """
+    halvings = len(settings.channels) - 1
+    if problem.size % 2**halvings:
+        raise ValueError(f"{problem.size} sites along an edge cannot be halved {halvings} times")
+    given = keras.Input((problem.size,) * 3 + (GIVEN,), dtype=settings.dtype)
+    return keras.Model(given, Unet(settings, problem, seed, dtype=settings.dtype, name="unet")(given))
+
+
+def inputs_and_targets(
+    settings: Any, problem: SpinProblem, spin: np.ndarray, coarse: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the network reads, (samples · steps, L, L, L, 6), and is to say, (samples · steps, L, L, L, 3).
+
+    `spin` (samples, steps + 1, L, L, L, 3), `coarse` (samples, steps, L, L, L, 3).
+    """
+    lattice = spin.shape[-4:]
+    given = np.concatenate([spin[:, :-1], coarse], axis=-1, dtype=settings.dtype)
+    residue = (spin[:, 1:] - coarse) / problem.scale
+    wanted = 0.5 + residue / (2.0 * settings.deviations) if settings.normalization == "range" else residue
+    return given.reshape(-1, *lattice[:-1], GIVEN), wanted.astype(settings.dtype).reshape(-1, *lattice)
+
+
+def export(model: keras.Model, settings: Any, problem: SpinProblem) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Kernels (3, 3, 3, in, out) or (in, out) and biases (out,) by layer; facts of the architecture."""
+    facts = {
+        "channels": list(settings.channels),
+        "dense": settings.dense,
+        "normalization": settings.normalization,
+        "deviations": settings.deviations,
+        "activation": settings.activation,
+        "scale": problem.scale,
+    }
+    return model.get_layer("unet").arrays(), facts
+
+
+class Unet(keras.layers.Layer):
+    """All of the network. Inside, maps are (sites, channels, samples), as convolutions in modes want them."""
+
+    def __init__(self, settings: Any, problem: SpinProblem, seed: int, **layer: object):
+        super().__init__(**layer)
+        self.size, self.timestep = problem.size, problem.timestep
+        self.channels, self.activation = settings.channels, ACTIVATIONS[settings.activation]
+        self.factor = 2.0 / settings.deviations if settings.normalization == "range" else None
+        levels = len(self.channels)
+        # Each layer its own stream: equal seeds would make equal layers start alike.
+        seeds = (int(word) for word in np.random.SeedSequence(seed).generate_state(4 * levels + 1))
+        above = (GIVEN, *self.channels)
+        self.encoder = [self._convolutions("encoder", level, (above[level],), seeds) for level in range(levels)]
+        self.dense = None
+        if settings.dense:
+            units = (self.size >> levels - 1) ** 3 * self.channels[-1]
+            self.dense = Dense(units, next(seeds), dtype=self.dtype_policy, name="dense")
+        self.decoder = [
+            self._convolutions("decoder", level, (self.channels[level + 1], self.channels[level]), seeds)
+            for level in reversed(range(levels - 1))
+        ]
+        self.output_kernel = self.add_weight(shape=(self.channels[0], COMPONENTS), initializer="zeros", name="kernel")
+        self.output_bias = self.add_weight(shape=(COMPONENTS,), initializer="zeros", name="bias")
+
+    def _convolutions(self, side: str, level: int, given: tuple[int, ...], seeds: Iterator[int]) -> list:
+        """The two of a level; the first reads maps of `given` channels, and in the decoder one from below."""
+        size, units = self.size >> level, self.channels[level]
+        return [
+            Convolution(modes(size), channels, units, next(seeds), dtype=self.dtype_policy, name=f"{side}{level}_{n}")
+            for n, channels in enumerate((given, (units,)))
+        ]
+
+    def call(self, inputs):
+        sites = self.size**3
+        given = ops.transpose(ops.reshape(inputs, (-1, sites, GIVEN)), (1, 2, 0))
+        spin, coarse = ops.split(given, 2, axis=1)
+        x = ops.concatenate([np.sqrt(3.0) * spin, (coarse - spin) / self.timestep], axis=1)
+        maps = []
+        for level, pair in enumerate(self.encoder):
+            if level > 0:
+                x = pooled(x, self.size >> level - 1, self.channels[level - 1])
+            x = self._through(pair, x)
+            maps.append(x)
+        x = maps.pop()
+        if self.dense is not None:
+            shape = (-1, self.channels[-1], ops.shape(x)[-1])
+            x = ops.reshape(self.activation(self.dense(ops.reshape(x, (self.dense.units, -1)))), shape)
+        for pair in self.decoder:
+            x = self._through(pair, x, maps.pop())
+        # One matrix for all sites, said for each of them: a product of many matrices with one is slow backwards.
+        kernel = ops.broadcast_to(ops.transpose(self.output_kernel), (sites, COMPONENTS, self.channels[0]))
+        y = ops.transpose(ops.matmul(kernel, x) + self.output_bias[:, None], (2, 0, 1))
+        y = ops.reshape(y, (-1, *(self.size,) * 3, COMPONENTS))
+        return y if self.factor is None else ops.sigmoid(self.factor * y)
+
+    def _through(self, pair, *inputs):
+        first, second = pair
+        return self.activation(second([self.activation(first(list(inputs)))]))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """See `export`."""
+        found = {"output_kernel": self.output_kernel, "output_bias": self.output_bias}
+        for layer in (*(c for pair in self.encoder + self.decoder for c in pair), *filter(None, [self.dense])):
+            found |= {f"{layer.name}_kernel": layer.kernel_as_usual(), f"{layer.name}_bias": layer.bias}
+        return {name: np.asarray(ops.convert_to_numpy(array)) for name, array in found.items()}
+
+
+class Convolution(keras.layers.Layer):
+    """3×3×3 taps around a periodic lattice, on several maps as if they were one with all their channels.
+
+    Where there are two, the first has half the sites along an edge, each of which stands for 2×2×2.
+    """
+
+    def __init__(self, table: Modes, given: tuple[int, ...], units: int, seed: int, **layer: object):
+        super().__init__(**layer)
+        self.table, self.given, self.units = table, given, units
+        taps, channels = len(OFFSETS), sum(given)
+        start = keras.initializers.RandomNormal(0.0, np.sqrt(2.0 / (taps * channels)), seed)
+        self.kernel = self.add_weight(shape=(taps, units, channels), initializer=start, name="kernel")
+        self.bias = self.add_weight(shape=(units,), initializer="zeros", name="bias")
+
+    def call(self, inputs):
+        table, samples = self.table, ops.shape(inputs[0])[-1]
+        given = [table.forward] if len(inputs) == 1 else [table.upsampled, table.forward]
+        p, q = self._taps(table.cosine), self._taps(table.sine)
+        real, pairs = [], []
+        starts = np.cumsum((0, *self.given))
+        for stages, x, first, after in zip(given, inputs, starts, starts[1:], strict=False):
+            rows = through(stages, x)
+            ours_p, ours_q, channels = p[..., first:after], q[..., first:after], int(after - first)
+            if table.real:
+                own, rows = ops.split(rows, [table.real], axis=0) if table.pairs else (rows, None)
+                real.append(ops.matmul(ours_p[: table.real], ops.reshape(own, (table.real, channels, samples))))
+            if table.pairs:
+                rows = ops.reshape(rows, (table.pairs, 2 * channels, samples))
+                pairs.append(ops.matmul(mixing(ours_p[table.real :], ours_q), rows))
+        parts = (real, table.real), (pairs, 2 * table.pairs)
+        found = [ops.reshape(sum(part[1:], part[0]), (rows, -1)) for part, rows in parts if rows]
+        # The bias is a map without waves: it is all in the first mode.
+        first, rest = ops.split(found[0], [1], axis=0)
+        constant = table.size**1.5 * ops.reshape(self.bias, (1, self.units, 1))
+        first = ops.reshape(ops.reshape(first, (1, self.units, samples)) + constant, (1, -1))
+        y = through(table.backward, ops.concatenate([first, rest, *found[1:]], axis=0))
+        return ops.reshape(y, (table.size**3, self.units, samples))
+
+    def _taps(self, waves: np.ndarray):
+        """p or q (modes, units, channels)."""
+        kernel = ops.reshape(self.kernel, (len(OFFSETS), -1))
+        return ops.reshape(ops.matmul(ops.cast(waves, kernel.dtype), kernel), (-1, self.units, sum(self.given)))
+
+    def kernel_as_usual(self):
+        """(3, 3, 3, in, out)."""
+        return ops.reshape(ops.transpose(self.kernel, (0, 2, 1)), (3, 3, 3, sum(self.given), self.units))
+
+
+class Dense(keras.layers.Layer):
+    """A dense layer on maps (units, samples)."""
+
+    def __init__(self, units: int, seed: int, **layer: object):
+        super().__init__(**layer)
+        self.units = units
+        start = keras.initializers.RandomNormal(0.0, np.sqrt(2.0 / units), seed)
+        self.kernel = self.add_weight(shape=(units, units), initializer=start, name="kernel")
+        self.bias = self.add_weight(shape=(units,), initializer="zeros", name="bias")
+
+    def call(self, inputs):
+        return ops.matmul(self.kernel, inputs) + self.bias[:, None]
+
+    def kernel_as_usual(self):
+        """(in, out)."""
+        return ops.transpose(self.kernel)
+
+
+def through(stages: tuple[Stage, ...], x):
+    """An array (sites or modes, …) after the stages of a transform: (modes or sites, all the rest)."""
+    for stage in stages:
+        matrix = ops.cast(stage.matrix, x.dtype)
+        if stage.blocks == 1:
+            x = ops.matmul(matrix, ops.reshape(x, (matrix.shape[1], -1)))
+        else:
+            x = ops.matmul(matrix, ops.reshape(x, (stage.blocks, matrix.shape[1], -1)))
+    return ops.reshape(x, (stages[-1].blocks * stages[-1].matrix.shape[0], -1))
+
+
+def mixing(p, q):
+    """What takes (a, b) to (p a + q b, p b − q a): matrices (pairs, 2 units, 2 channels)."""
+    rows = [ops.concatenate([p, q], axis=2), ops.concatenate([-q, p], axis=2)]
+    return ops.concatenate(rows, axis=1)
+
+
+def pooled(x, size: int, channels: int):
+    """The maximum over 2×2×2 sites of a map (size³, channels, samples)."""
+    samples = ops.shape(x)[-1]
+    # The first axes are halved already when the next is.
+    for blocks in (1, size // 2, size**2 // 4):
+        pairs = ops.reshape(x, (blocks, size // 2, 2, -1))
+        x = ops.maximum(pairs[:, :, 0], pairs[:, :, 1])
+    return ops.reshape(x, ((size // 2) ** 3, channels, samples))
+
+
+def _gelu(x):
+    return keras.activations.gelu(x, approximate=True)
+
+
+ACTIVATIONS = {"relu": ops.relu, "gelu": _gelu, "silu": ops.silu}
