@@ -27,7 +27,9 @@ class Correction(Section):
         }
     )
 
-    samples: int | None = Field(None, gt=0, description="samples trained on, the same share at each temperature; none: all")
+    samples: int | None = Field(
+        None, gt=0, description="samples trained on, the same share at each temperature; none: all"
+    )
     augment: bool = Field(
         True, description="training turns each sample's spins at random, and turns and mirrors its lattice"
     )

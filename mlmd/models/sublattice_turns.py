@@ -36,8 +36,10 @@ _STARTS = {
     4: (_XI, 0.5 - _LAMBDA, _CHI, _LAMBDA, 1 - 2 * (_CHI + _XI)),
     5: (_P / 2, _P, _P, _P, 0.5 - 1.5 * _P, 1 - 4 * _P),
 }
-# How far a weight of 1 moves a factor: Adam moves weights by about its learning rate.
-REACH = 0.1
+# No direction is longer: it would leave the neighbourhood in which its derivative says what it does.
+LONGEST = 1.0
+# Spins that directions are told apart on: lattices, and how far from order they are, in parts of a spin's length.
+LATTICES, DISORDER = 4, (0.3, 0.6, 1.0, 2.0)
 
 
 def build(settings: Any, problem: SpinProblem, seed: int) -> keras.Model:
@@ -64,7 +66,7 @@ def export(model: keras.Model, settings: Any, _problem: SpinProblem) -> tuple[di
 
 
 def start(stages: int) -> np.ndarray:
-    """c of the first turns up to the middle one, (S + 1,), that the training starts from."""
+    """C of the first turns up to the middle one, (S + 1,), that the training starts from."""
     equal = np.full(stages + 1, 1.0 / stages)
     equal[0] = 0.5 / stages
     return np.array(_STARTS.get(stages, equal))
@@ -78,30 +80,32 @@ class Turns(keras.layers.Layer):
         self.stages, self.unroll, self.local = settings.stages, settings.unroll, settings.local
         self.timestep, self.scale = problem.timestep, problem.scale
         self.parity = np.indices((problem.size,) * 3).sum(axis=0)[None, ..., None] % 2
+        self.start = np.zeros((self.stages + 1, 3))
+        self.start[:, 0] = start(self.stages)
+        self.directions = self._directions(_spins(problem.size))
 
     def build(self, _shape: tuple) -> None:
-        """Adds the weights, how far each factor is from the start."""
-        shape = (self.stages + 1, 3 if self.local else 1)
-        self.away = self.add_weight(shape=shape, initializer="zeros", name="away")
+        """Adds the one vector of weights, how far to go from the start along each direction."""
+        self.along = self.add_weight(shape=(len(self.directions),), initializer="zeros", name="along")
 
     def factors(self):
         """c, β and γ of the turns up to the middle one, (S + 1, 3)."""
-        first = np.zeros((self.stages + 1, 3))
-        first[:, 0] = start(self.stages)
-        learned = REACH * self.away
-        if not self.local:
-            learned = ops.pad(learned, ((0, 0), (0, 2)))
-        return ops.cast(first, learned.dtype) + learned
+        away = ops.tensordot(self.along, ops.cast(self.directions, self.along.dtype), axes=1)
+        return ops.cast(self.start, self.along.dtype) + away
 
     def call(self, spins):
         """Spins after each step, over the residue's deviation: (batch, unroll, L, L, L, 3)."""
         factors = self.factors()
         found = []
         for _ in range(self.unroll):
-            for turn in range(2 * self.stages + 1):
-                spins = self._turned(spins, turn % 2, factors[min(turn, 2 * self.stages - turn)])
+            spins = self._stepped(spins, factors)
             found.append(spins)
         return ops.stack(found, axis=1) / self.scale
+
+    def _stepped(self, spins, factors):
+        for turn in range(2 * self.stages + 1):
+            spins = self._turned(spins, turn % 2, factors[min(turn, 2 * self.stages - turn)])
+        return spins
 
     def _turned(self, spins, parity: int, factor):
         field = sum(ops.roll(spins, shift, axis) for axis in (1, 2, 3) for shift in (1, -1))
@@ -117,6 +121,37 @@ class Turns(keras.layers.Layer):
         turned = along + (spins - along) * ops.cos(angle) + ops.cross(spins, axis) * ops.sin(angle)
         return ops.where(self.parity == parity, turned, spins)
 
+    def _directions(self, spins: np.ndarray) -> np.ndarray:
+        """Directions (weights, S + 1, 3) in which the factors can go, each as long as moves spins by the residue.
+
+        Some combinations of factors move spins a thousand times less than others, and a method that takes each weight
+        for itself, as Adam, would never get along them. They are told apart by the derivatives of a step.
+        """
+        free, tiny = 3 if self.local else 1, 1e-6
+        derivatives = []
+        for place in np.ndindex(self.stages + 1, free):
+            ends = []
+            for sign in (1, -1):
+                factors = self.start.copy()
+                factors[place] += sign * tiny
+                ends.append(np.asarray(ops.convert_to_numpy(self._stepped(ops.convert_to_tensor(spins), factors))))
+            derivatives.append((ends[0] - ends[1]).ravel() / (2 * tiny * self.scale))
+        _, size, across = np.linalg.svd(np.array(derivatives).T, full_matrices=False)
+        length = np.minimum(np.sqrt(spins.size) / size, LONGEST)
+        found = np.zeros((len(across), self.stages + 1, 3))
+        found[:, :, :free] = (across * length[:, None]).reshape(-1, self.stages + 1, free)
+        return found
+
     def compute_output_shape(self, shape: tuple) -> tuple:
         """(batch, unroll, L, L, L, 3)."""
         return shape[0], self.unroll, *shape[1:]
+
+
+def _spins(size: int) -> np.ndarray:
+    """Spins (lattices, L, L, L, 3) from nearly ordered to disordered, the same at every call."""
+    shape = (LATTICES, size, size, size, 3)
+    noise = np.random.default_rng(0).standard_normal((len(DISORDER), *shape))
+    spins = np.array(DISORDER)[:, None, None, None, None, None] * noise
+    spins[..., 2] += 1.0
+    spins = spins.reshape(-1, *shape[1:])
+    return spins / np.linalg.norm(spins, axis=-1, keepdims=True)

@@ -34,6 +34,9 @@ from mlmd.models.lattice_modes import OFFSETS, Modes, Stage, modes
 from mlmd.models.spin_problem import SpinProblem
 
 GIVEN, COMPONENTS = 6, 3
+import os
+
+UNIT=float(os.environ.get("H1_UNIT","0.1"))
 
 
 def build(settings: Any, problem: SpinProblem, seed: int) -> keras.Model:
@@ -152,8 +155,9 @@ class Convolution(keras.layers.Layer):
         super().__init__(**layer)
         self.table, self.given, self.units = table, given, units
         taps, channels = len(OFFSETS), sum(given)
-        start = keras.initializers.RandomNormal(0.0, np.sqrt(2.0 / (taps * channels)), seed)
-        self.kernel = self.add_weight(shape=(taps, units, channels), initializer=start, name="kernel")
+        self.gain = np.sqrt(2.0 / (taps * channels)) / UNIT
+        start = keras.initializers.RandomNormal(0.0, UNIT, seed)
+        self.free = self.add_weight(shape=(taps, units, channels), initializer=start, name="kernel")
         self.bias = self.add_weight(shape=(units,), initializer="zeros", name="bias")
 
     def call(self, inputs):
@@ -181,13 +185,13 @@ class Convolution(keras.layers.Layer):
         return ops.reshape(y, (table.size**3, self.units, samples))
 
     def _taps(self, waves: np.ndarray):
-        """p or q (modes, units, channels)."""
-        kernel = ops.reshape(self.kernel, (len(OFFSETS), -1))
-        return ops.reshape(ops.matmul(ops.cast(waves, kernel.dtype), kernel), (-1, self.units, sum(self.given)))
+        """P or q (modes, units, channels)."""
+        kernel = ops.reshape(self.free, (len(OFFSETS), -1))
+        return ops.reshape(ops.matmul(ops.cast(self.gain * waves, kernel.dtype), kernel), (-1, self.units, sum(self.given)))
 
     def kernel_as_usual(self):
         """(3, 3, 3, in, out)."""
-        return ops.reshape(ops.transpose(self.kernel, (0, 2, 1)), (3, 3, 3, sum(self.given), self.units))
+        return ops.reshape(ops.transpose(self.gain * self.free, (0, 2, 1)), (3, 3, 3, sum(self.given), self.units))
 
 
 class Dense(keras.layers.Layer):

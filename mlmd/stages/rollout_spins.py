@@ -107,7 +107,7 @@ def identity(run: Run) -> dict:
     """What the rollouts depend on: the settings, and the correction's weights."""
     read = {f"rollout.{key}": getattr(run.rollout, key) for key in ("systems", "time", "block")}
     beside = {key: value for key, value in config.flat(run.correction, "correction").items() if _is_read(key)}
-    return {**read, **beside, "weight": share.digest(layout.correction(run) / "weights.npz")}
+    return {**read, **beside, "weights": share.digest(layout.correction(run) / "weights.npz")}
 
 
 def _is_read(key: str) -> bool:
@@ -187,7 +187,7 @@ def _evolved(ways: Mapping[str, Way], reference: Way, starts: np.ndarray, frames
     piece = _piece(ways, reference, starts)
     while progress.done < frames - 1:
         ahead = min(piece, frames - 1 - progress.done)
-        true = _moved(reference, progress.spins["reference"], ahead)
+        true, _ = _moved(reference, progress.spins["reference"], ahead)
         for name, way in ways.items():
             _advance(progress, name, way, true, ahead)
         progress.spins["reference"] = true[:, -1].copy()
@@ -213,9 +213,7 @@ def _advance(progress: Progress, name: str, way: Way, true: np.ndarray, ahead: i
     if looks == 0:
         return
     before = progress.spins[name]
-    started = time.perf_counter()
-    frames = _moved(way, before, looks)
-    taken = time.perf_counter() - started
+    frames, taken = _moved(way, before, looks)
     steps = looks * way.stride * np.count_nonzero(np.isfinite(before[:, 0, 0, 0, 0]))
     if steps:
         progress.seconds[name] = min(progress.seconds[name], taken / steps)
@@ -233,20 +231,26 @@ def _observed(frames: np.ndarray, true: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _moved(way: Way, start: np.ndarray, looks: int) -> np.ndarray:
-    """Frames (configurations, looks + 1, L, L, L, 3) from `start`; NaN from where a configuration is not finite on."""
+def _moved(way: Way, start: np.ndarray, looks: int) -> tuple[np.ndarray, float]:
+    """Frames (configurations, looks + 1, L, L, L, 3) from `start`, and the seconds that the steps took.
+
+    A configuration is NaN from where it is not finite on.
+    """
     frames = np.full((len(start), looks + 1, *start.shape[1:]), np.nan)
     whole = np.isfinite(start).all(axis=(1, 2, 3, 4))
     if not whole.any():
-        return frames
+        return frames, 0.0
+    # Of the processor: others may be at work on this machine.
+    there, started = start[whole], time.process_time()
     try:
-        frames[whole] = way.steps.trajectory(start[whole], looks * way.stride, way.stride)
+        found = way.steps.trajectory(there, looks * way.stride, way.stride)
     except NonFiniteSpin:
-        for number in np.flatnonzero(whole):
-            frames[number] = _alone(way, start[number], looks)
+        found = np.stack([_alone(way, one, looks) for one in there])
+    taken = time.process_time() - started
+    frames[whole] = found
     sound = (np.abs(frames) < LOST).all(axis=(2, 3, 4, 5))
     frames[~np.logical_and.accumulate(sound, axis=1)] = np.nan
-    return frames
+    return frames, taken
 
 
 def _alone(way: Way, start: np.ndarray, looks: int) -> np.ndarray:
@@ -267,11 +271,14 @@ def _alone(way: Way, start: np.ndarray, looks: int) -> np.ndarray:
 
 def _one_step(corrected: Way | None, plain: Way, reference: Way, starts: np.ndarray) -> dict[str, np.ndarray]:
     """Mean squares of a component's error after one timestep of the dataset, (configurations,) each."""
-    true = _moved(reference, starts, 1)[:, 1]
+
+    def after(way: Way) -> np.ndarray:
+        return _moved(way, starts, 1)[0][:, 1]
 
     def error(way: Way) -> np.ndarray:
-        return np.mean((_moved(way, starts, 1)[:, 1] - true) ** 2, axis=(1, 2, 3, 4))
+        return np.mean((after(way) - true) ** 2, axis=(1, 2, 3, 4))
 
+    true = after(reference)
     missing = np.full(len(starts), np.nan)
     return {"one_step_error_square": error(corrected) if corrected else missing, "residue_square": error(plain)}
 

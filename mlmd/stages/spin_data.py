@@ -1,5 +1,6 @@
 """What one rank reads to train a correction: its own shards of the store's samples, as windows of their steps."""
 
+import functools
 from collections.abc import Iterator
 from types import ModuleType
 
@@ -78,8 +79,14 @@ class SpinData:
         if not sum(samples for _, samples in held):
             return None
         settings = self._run.training
+
+        # Where all shards of a rank fit, each is read once.
+        @functools.lru_cache(maxsize=settings.shards_in_memory)
+        def load(shard: Shard) -> np.ndarray:
+            return self._load(shard, part)
+
         return windows.WindowBatches(
-            load=lambda shard: self._load(shard, part),
+            load=load,
             shards=held,
             frames=self._data.chain + 1,
             window=1,

@@ -6,14 +6,13 @@ import json
 import numpy as np
 import pytest
 
-from mlmd import config
 from tests.mpi import launch
 from tests.programs import mlmd, wait_until
 from tests.stages.tiny_correction import write_run
 
 pytestmark = pytest.mark.mpi
 # A batch is all that a rank has, so that two ranks see in each step what one sees in a batch of twice the size.
-PLAIN = ["training.batch=12", "correction.augment=false"]
+PLAIN = ["training.epochs=5", "training.learning_rate=0.03", "model.activation=gelu", "correction.augment=false"]
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +21,7 @@ def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
     # Of each temperature's sixteen chains, a sample each, twelve are trained on: as many by each rank.
     dataset = {"temperatures": [1.0, 1.44], "samples": 16}
-    write_run(folder / "run.yaml", "out", dataset=dataset, training={"epochs": 40, "checkpoint_seconds": 0.01})
+    write_run(folder / "run.yaml", "out", dataset=dataset, training={"epochs": 30, "checkpoint_seconds": 0.01})
     done = mlmd(["generate", "run.yaml", "--task", "0", "--tasks", "1"], folder)
     assert done.returncode == 0, done.stderr
     return folder
@@ -53,19 +52,17 @@ def history(folder, *names):
 
 
 def test_two_ranks_train_as_one_with_the_doubled_batch(work):
-    two = history(trained(work, 2, "two", "training.epochs=5", *PLAIN), "loss", "validation_loss")
-    doubled = [*PLAIN, "training.batch=24", "training.epochs=5"]
-    one = history(trained(work, 1, "one", *doubled), "loss", "validation_loss")
-    # Single precision; what rounds otherwise grows from step to step.
-    assert two[0, 0] == pytest.approx(one[0, 0], rel=1e-5)
-    np.testing.assert_allclose(two, one, rtol=1e-3)
-    # The weights matter: they change the loss by more than that.
-    assert abs(two[4, 0] - two[0, 0]) > 1e-2 * two[0, 0]
+    two = history(trained(work, 2, "two", *PLAIN, "training.batch=12"), "loss", "validation_loss")
+    one = history(trained(work, 1, "one", *PLAIN, "training.batch=24"), "loss", "validation_loss")
+    # Single precision: seven digits, of which sums over a batch may lose one.
+    np.testing.assert_allclose(two, one, rtol=1e-6)
+    # The weights matter: from one step to the next they change the loss by far more than that.
+    assert abs(two[1, 0] - two[0, 0]) > 1e-2 * two[0, 0]
 
 
 def test_a_correction_learns_from_samples_that_are_turned_and_mirrored(together):
     loss, validation = history(together, "loss", "validation_loss").T
-    assert len(loss) == 40
+    assert len(loss) == 30
     assert validation[-1] < validation[0]
     described = json.loads((together / "model.json").read_text())
     assert (described["kind"], described["size"], described["baseline"]) == ("unet", 4, "frozen_field")
@@ -83,9 +80,3 @@ def test_killed_and_started_again_gives_the_same_bits(work, together):
     assert "going on from step" in done.stderr
     assert (folder / "weights.npz").read_bytes() == (together / "weights.npz").read_bytes()
     np.testing.assert_array_equal(history(folder, "loss"), history(together, "loss"))
-
-
-def test_the_back_ends_give_the_same_bits(work, together):
-    by_mpi = trained(work, 2, "by_mpi", "training.backend=mpi")
-    assert (by_mpi / "weights.npz").read_bytes() == (together / "weights.npz").read_bytes()
-    assert config.load(work / "run.yaml").training.backend == "horovod"

@@ -93,7 +93,7 @@ def seconds_per_time(steps: SpinSteps, starts: np.ndarray) -> float:
     while taken < LEAST_SECONDS:
         many *= 2 if taken < 0.4 * LEAST_SECONDS else 3
         taken = _seconds(steps, starts, many)
-    best = min(taken, *(_seconds(steps, starts, many) for _ in range(READINGS - 1)))
+    best = min([taken, *(_seconds(steps, starts, many) for _ in range(READINGS - 1))])
     return best / (many * steps.timestep * len(starts))
 
 
