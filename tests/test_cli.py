@@ -154,5 +154,6 @@ def test_doctor_lists_every_key_of_a_run_file():
     keys = [line.split("  ")[0] for line in done.stdout.splitlines()]
     assert {"name", "out", "dataset.family", "cluster.kind", "training.learning_rate", "rollout.tasks"} <= set(keys)
     assert {"action.units (published)", "action.velocities (gauss_newton)", "action.method"} <= set(keys)
+    assert {"correction.samples", "model.channels (unet)", "dataset.baseline (spins)"} <= set(keys)
     assert {"dataset.stride (newton1d)", "dataset.temperatures (spins)", "dataset.temperatures (lj2d)"} <= set(keys)
     assert len(keys) == len(set(keys))

@@ -77,9 +77,7 @@ def _at_once(size: int) -> Modes:
     matrix = norm * np.concatenate([np.cos(angle[:real]), np.sqrt(2.0) * pairs])
     upsampled = None if size % 2 else (Stage(matrix @ _upsampling(size, 3), 1),)
     taps = 2.0 * np.pi / size * (waves @ OFFSETS.T)
-    return Modes(
-        size, real, (Stage(matrix, 1),), upsampled, (Stage(matrix.T, 1),), np.cos(taps), np.sin(taps[real:])
-    )
+    return Modes(size, real, (Stage(matrix, 1),), upsampled, (Stage(matrix.T, 1),), np.cos(taps), np.sin(taps[real:]))
 
 
 def _in_two(size: int) -> Modes:

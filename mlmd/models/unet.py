@@ -16,11 +16,15 @@ are for any.
 range      the output is a sigmoid; what is learned is (residue + d s)/(2 d s) in [0, 1], d = `deviations`  (4.6)
 standard   the output is linear; what is learned is residue/s, and d s f is s times the output
 
-s: the largest standard deviation of the residue's components. Ours, with the same functions to choose from: what goes
-in are spins and coarse spins, and a fixed linear layer makes √3 σ and (σ_c − σ)/τ of them, numbers near 1, of whose
-products the residue is made (½τ σ × Σ_j (σ_c − σ)_j for frozen fields); before the sigmoid stands a fixed factor 2/d,
-with which the output learns at the same pace in both; the last layer starts from zero, which is no residue.
-Convolutions are computed in Fourier modes (`mlmd.models.lattice_modes`).
+s: the largest standard deviation of the residue's components. Ours, with the same functions to choose from:
+
+- What goes in are spins and coarse spins, and a fixed linear layer makes √3 σ and (σ_c − σ)/τ of them, numbers near 1,
+  of whose products the residue is made (½τ σ × Σ_j (σ_c − σ)_j for frozen fields).
+- Before the sigmoid stands a fixed factor 2/d, with which the output learns at the same pace in both.
+- Weights are learned in units of their spread at the start, which is larger for taps of nearer sites: Adam moves all
+  of them by the same step, and spins see their neighbours most.
+- The last layer starts from zero, which is no residue.
+- Convolutions are computed in Fourier modes (`mlmd.models.lattice_modes`).
 """
 
 from collections.abc import Iterator
@@ -36,7 +40,7 @@ from mlmd.models.spin_problem import SpinProblem
 GIVEN, COMPONENTS = 6, 3
 import os
 
-UNIT=float(os.environ.get("H1_UNIT","0.1"))
+UNIT = float(os.environ.get("H1_UNIT", "0.1"))
 
 
 def build(settings: Any, problem: SpinProblem, seed: int) -> keras.Model:
@@ -99,8 +103,7 @@ class Unet(keras.layers.Layer):
             self._convolutions("decoder", level, (self.channels[level + 1], self.channels[level]), seeds)
             for level in reversed(range(levels - 1))
         ]
-        self.output_kernel = self.add_weight(shape=(self.channels[0], COMPONENTS), initializer="zeros", name="kernel")
-        self.output_bias = self.add_weight(shape=(COMPONENTS,), initializer="zeros", name="bias")
+        self.out = Output(self.channels[0], dtype=self.dtype_policy, name="output")
 
     def _convolutions(self, side: str, level: int, given: tuple[int, ...], seeds: Iterator[int]) -> list:
         """The two of a level; the first reads maps of `given` channels, and in the decoder one from below."""
@@ -127,9 +130,7 @@ class Unet(keras.layers.Layer):
             x = ops.reshape(self.activation(self.dense(ops.reshape(x, (self.dense.units, -1)))), shape)
         for pair in self.decoder:
             x = self._through(pair, x, maps.pop())
-        # One matrix for all sites, said for each of them: a product of many matrices with one is slow backwards.
-        kernel = ops.broadcast_to(ops.transpose(self.output_kernel), (sites, COMPONENTS, self.channels[0]))
-        y = ops.transpose(ops.matmul(kernel, x) + self.output_bias[:, None], (2, 0, 1))
+        y = ops.transpose(self.out(x), (2, 0, 1))
         y = ops.reshape(y, (-1, *(self.size,) * 3, COMPONENTS))
         return y if self.factor is None else ops.sigmoid(self.factor * y)
 
@@ -139,9 +140,11 @@ class Unet(keras.layers.Layer):
 
     def arrays(self) -> dict[str, np.ndarray]:
         """See `export`."""
-        found = {"output_kernel": self.output_kernel, "output_bias": self.output_bias}
-        for layer in (*(c for pair in self.encoder + self.decoder for c in pair), *filter(None, [self.dense])):
-            found |= {f"{layer.name}_kernel": layer.kernel_as_usual(), f"{layer.name}_bias": layer.bias}
+        layers = [c for pair in self.encoder + self.decoder for c in pair] + [self.out]
+        found = {}
+        for layer in layers if self.dense is None else [*layers, self.dense]:
+            kernel, bias = layer.weights_as_used()
+            found |= {f"{layer.name}_kernel": kernel, f"{layer.name}_bias": bias}
         return {name: np.asarray(ops.convert_to_numpy(array)) for name, array in found.items()}
 
 
@@ -154,10 +157,11 @@ class Convolution(keras.layers.Layer):
     def __init__(self, table: Modes, given: tuple[int, ...], units: int, seed: int, **layer: object):
         super().__init__(**layer)
         self.table, self.given, self.units = table, given, units
-        taps, channels = len(OFFSETS), sum(given)
-        self.gain = np.sqrt(2.0 / (taps * channels)) / UNIT
+        channels = sum(given)
+        # (27, 1): what the learned numbers, which all have the same spread, are multiplied with.
+        self.gain = np.sqrt(2.0 / channels) * SPREAD[:, None] / UNIT
         start = keras.initializers.RandomNormal(0.0, UNIT, seed)
-        self.free = self.add_weight(shape=(taps, units, channels), initializer=start, name="kernel")
+        self.kernel = self.add_weight(shape=(len(OFFSETS), units, channels), initializer=start, name="kernel")
         self.bias = self.add_weight(shape=(units,), initializer="zeros", name="bias")
 
     def call(self, inputs):
@@ -179,19 +183,21 @@ class Convolution(keras.layers.Layer):
         found = [ops.reshape(sum(part[1:], part[0]), (rows, -1)) for part, rows in parts if rows]
         # The bias is a map without waves: it is all in the first mode.
         first, rest = ops.split(found[0], [1], axis=0)
-        constant = table.size**1.5 * ops.reshape(self.bias, (1, self.units, 1))
+        constant = table.size**1.5 / UNIT * ops.reshape(self.bias, (1, self.units, 1))
         first = ops.reshape(ops.reshape(first, (1, self.units, samples)) + constant, (1, -1))
         y = through(table.backward, ops.concatenate([first, rest, *found[1:]], axis=0))
         return ops.reshape(y, (table.size**3, self.units, samples))
 
     def _taps(self, waves: np.ndarray):
-        """P or q (modes, units, channels)."""
-        kernel = ops.reshape(self.free, (len(OFFSETS), -1))
-        return ops.reshape(ops.matmul(ops.cast(self.gain * waves, kernel.dtype), kernel), (-1, self.units, sum(self.given)))
+        """p or q (modes, units, channels)."""
+        kernel = ops.reshape(self.kernel, (len(OFFSETS), -1))
+        found = ops.matmul(ops.cast(waves * self.gain[:, 0], kernel.dtype), kernel)
+        return ops.reshape(found, (len(waves), self.units, sum(self.given)))
 
-    def kernel_as_usual(self):
-        """(3, 3, 3, in, out)."""
-        return ops.reshape(ops.transpose(self.gain * self.free, (0, 2, 1)), (3, 3, 3, sum(self.given), self.units))
+    def weights_as_used(self):
+        """Kernel (3, 3, 3, in, out) and bias (out,)."""
+        kernel = ops.transpose(self.gain[:, None] * self.kernel, (0, 2, 1))
+        return ops.reshape(kernel, (3, 3, 3, sum(self.given), self.units)), self.bias / UNIT
 
 
 class Dense(keras.layers.Layer):
@@ -200,16 +206,37 @@ class Dense(keras.layers.Layer):
     def __init__(self, units: int, seed: int, **layer: object):
         super().__init__(**layer)
         self.units = units
-        start = keras.initializers.RandomNormal(0.0, np.sqrt(2.0 / units), seed)
+        self.gain = np.sqrt(2.0 / units) / UNIT
+        start = keras.initializers.RandomNormal(0.0, UNIT, seed)
         self.kernel = self.add_weight(shape=(units, units), initializer=start, name="kernel")
         self.bias = self.add_weight(shape=(units,), initializer="zeros", name="bias")
 
     def call(self, inputs):
-        return ops.matmul(self.kernel, inputs) + self.bias[:, None]
+        return ops.matmul(self.gain * self.kernel, inputs) + self.bias[:, None] / UNIT
 
-    def kernel_as_usual(self):
-        """(in, out)."""
-        return ops.transpose(self.kernel)
+    def weights_as_used(self):
+        """Kernel (in, out) and bias (out,)."""
+        return self.gain * ops.transpose(self.kernel), self.bias / UNIT
+
+
+class Output(keras.layers.Layer):
+    """A convolution of 1×1×1 to the components, from maps (sites, channels, samples), that starts from zero."""
+
+    def __init__(self, channels: int, **layer: object):
+        super().__init__(**layer)
+        self.channels = channels
+        self.gain = 1.0 / (np.sqrt(channels) * UNIT)
+        self.kernel = self.add_weight(shape=(COMPONENTS, channels), initializer="zeros", name="kernel")
+        self.bias = self.add_weight(shape=(COMPONENTS,), initializer="zeros", name="bias")
+
+    def call(self, inputs):
+        # One matrix for all sites, said for each of them: a product of many matrices with one is slow backwards.
+        kernel = ops.broadcast_to(self.gain * self.kernel, (inputs.shape[0], COMPONENTS, self.channels))
+        return ops.matmul(kernel, inputs) + self.bias[:, None] / UNIT
+
+    def weights_as_used(self):
+        """Kernel (in, out) and bias (out,)."""
+        return self.gain * ops.transpose(self.kernel), self.bias / UNIT
 
 
 def through(stages: tuple[Stage, ...], x):

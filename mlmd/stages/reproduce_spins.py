@@ -17,7 +17,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from hpc import atomic, provenance, store
-from hpc.preempt import StopFlag
 from mlmd.analysis import judging, spin_metrics
 from mlmd.analysis.rollout_metrics import Metrics
 from mlmd.analysis.spin_metrics import scheme_name
@@ -53,17 +52,12 @@ def reproduce(folder: Path, command: str, accept: Collection[str] = ()) -> str:
     corrections and studies were made under. Raises `ConfigError` before any work, `Preempted` on a signal, and
     `CampaignIncomplete` at the end where something failed.
     """
-    return carry_out(config.load(folder), command, accept, complete, gather, _studies, write)
+    return carry_out(config.load(folder), command, accept, work.complete, gather, _studies, write)
 
 
 def submit(folder: Path, scheduler: str | None, dry_run: bool) -> str:
     """Hands all stages of all runs, and the campaign itself after them, to a scheduler; returns what to print."""
     return work.submit_all(NAME, config.load(folder), folder, scheduler, dry_run)
-
-
-def complete(run: Run, file: Path, stop: StopFlag, accept: Collection[str]) -> None:
-    """Generates, trains and rolls out; each stage does what is missing. Raises what the stages raise."""
-    work.complete(run, file, stop, accept)
 
 
 def gather(campaign: SpinCampaign, name: str, accept: Collection[str]) -> dict:

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlmd import models
 from mlmd.analysis import spin_metrics
 from mlmd.analysis.spin_metrics import SpinRollout
 from mlmd.config import Run
+from mlmd.models.spin_problem import SpinProblem
 from mlmd.physics import random
 from mlmd.physics.integrators import SPIN_BASELINES
 from mlmd.physics.monte_carlo.heisenberg import anneal, published_ladder
 from mlmd.rollout import spin_steps
 from mlmd.rollout.spin_steps import SpinSteps
+from mlmd.rollout.sublattice_turns import SublatticeTurns
 from mlmd.stages import layout, rollout_spins
 
 # Below, at and above the critical temperature, J/k (thesis, section 4.2).
@@ -30,13 +33,17 @@ READINGS, LEAST_SECONDS = 5, 0.05
 
 @dataclass(frozen=True)
 class Learned:
-    """A trained step by its run's name: its baseline, the lattice size it was trained on, how long its rollouts are."""
+    """A trained step by its run's name: its baseline, the lattice size it was trained on, how long its rollouts are.
+
+    untrained: what it was before, where that is more than the plain step.
+    """
 
     name: str
     baseline: str
     size: int
     steps: SpinSteps
     time: float
+    untrained: SpinSteps | None = None
 
 
 def learned(runs: Mapping[str, Run]) -> list[Learned]:
@@ -45,9 +52,19 @@ def learned(runs: Mapping[str, Run]) -> list[Learned]:
     for name, run in runs.items():
         folder = layout.correction(run)
         if run.correction is not None and (folder / "model.json").exists():
-            data = run.dataset
-            found.append(Learned(name, data.baseline, data.size, spin_steps.load(folder), run.rollout.time))
+            data, before = run.dataset, _untrained(run)
+            found.append(Learned(name, data.baseline, data.size, spin_steps.load(folder), run.rollout.time, before))
     return found
+
+
+def _untrained(run: Run) -> SpinSteps | None:
+    """Turns of sublattices start from a composition that is known; a network starts from no residue."""
+    if run.model.name != "sublattice_turns":
+        return None
+    data, module = run.dataset, models.load(run.model.name)
+    problem = SpinProblem(data.size, data.timestep, data.baseline, np.zeros(3), np.ones(3))
+    arrays, _ = module.export(module.build(run.model, problem, 0), run.model, problem)
+    return SublatticeTurns(data.timestep, arrays["factors"])
 
 
 def is_published(runs: Mapping[str, Run]) -> bool:
