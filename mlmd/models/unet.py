@@ -23,6 +23,8 @@ s: the largest standard deviation of the residue's components. Ours, with the sa
 - Before the sigmoid stands a fixed factor 2/d, with which the output learns at the same pace in both.
 - Weights are learned in units of their spread at the start, which is larger for taps of nearer sites: Adam moves all
   of them by the same step, and spins see their neighbours most.
+- The taps of a unit are learned as direction and length (Salimans, Kingma, arXiv:1602.07868): large steps that go to
+  and fro turn it and cannot make it grow.
 - The last layer starts from zero, which is no residue.
 - Convolutions are computed in Fourier modes (`mlmd.models.lattice_modes`).
 """
@@ -38,9 +40,11 @@ from mlmd.models.lattice_modes import OFFSETS, Modes, Stage, modes
 from mlmd.models.spin_problem import SpinProblem
 
 GIVEN, COMPONENTS = 6, 3
-import os
-
-UNIT = float(os.environ.get("H1_UNIT", "0.1"))
+# Learned numbers are this many times the weights that they stand for, each in units of its own spread at the start.
+UNIT = 0.05
+# What a site's own tap, those of its 6 neighbours, 12 second and 8 third neighbours bring to the variance of a sum.
+_SHARES = np.array([1 / 2, 1 / 3, 1 / 9, 1 / 18]) / (1, 6, 12, 8)
+SPREAD = np.sqrt(_SHARES[np.abs(OFFSETS).sum(axis=1)])
 
 
 def build(settings: Any, problem: SpinProblem, seed: int) -> keras.Model:
@@ -158,11 +162,12 @@ class Convolution(keras.layers.Layer):
         super().__init__(**layer)
         self.table, self.given, self.units = table, given, units
         channels = sum(given)
-        # (27, 1): what the learned numbers, which all have the same spread, are multiplied with.
-        self.gain = np.sqrt(2.0 / channels) * SPREAD[:, None] / UNIT
+        # (27, 1, 1): the standard deviation of each tap.
+        self.spread = ops.cast(np.sqrt(2.0 / channels) * SPREAD[:, None, None], self.compute_dtype)
         start = keras.initializers.RandomNormal(0.0, UNIT, seed)
-        self.kernel = self.add_weight(shape=(len(OFFSETS), units, channels), initializer=start, name="kernel")
-        self.bias = self.add_weight(shape=(units,), initializer="zeros", name="bias")
+        self.direction = self.add_weight((len(OFFSETS), units, channels), initializer=start, name="direction")
+        self.length = self.add_weight((units,), initializer="zeros", name="length")
+        self.bias = self.add_weight((units,), initializer="zeros", name="bias")
 
     def call(self, inputs):
         table, samples = self.table, ops.shape(inputs[0])[-1]
@@ -189,14 +194,18 @@ class Convolution(keras.layers.Layer):
         return ops.reshape(y, (table.size**3, self.units, samples))
 
     def _taps(self, waves: np.ndarray):
-        """p or q (modes, units, channels)."""
-        kernel = ops.reshape(self.kernel, (len(OFFSETS), -1))
-        found = ops.matmul(ops.cast(waves * self.gain[:, 0], kernel.dtype), kernel)
+        """The p or q of a table, (modes, units, channels)."""
+        found = ops.matmul(ops.cast(waves, self.compute_dtype), ops.reshape(self._kernel(), (len(OFFSETS), -1)))
         return ops.reshape(found, (len(waves), self.units, sum(self.given)))
+
+    def _kernel(self):
+        """The taps (27, units, channels)."""
+        square = ops.mean(ops.square(self.direction), axis=(0, 2), keepdims=True)
+        return self.spread * self.direction * ((1.0 + self.length[:, None] / UNIT) / ops.sqrt(square))
 
     def weights_as_used(self):
         """Kernel (3, 3, 3, in, out) and bias (out,)."""
-        kernel = ops.transpose(self.gain[:, None] * self.kernel, (0, 2, 1))
+        kernel = ops.transpose(self._kernel(), (0, 2, 1))
         return ops.reshape(kernel, (3, 3, 3, sum(self.given), self.units)), self.bias / UNIT
 
 
@@ -206,7 +215,7 @@ class Dense(keras.layers.Layer):
     def __init__(self, units: int, seed: int, **layer: object):
         super().__init__(**layer)
         self.units = units
-        self.gain = np.sqrt(2.0 / units) / UNIT
+        self.gain = (2.0 / units) ** 0.5 / UNIT
         start = keras.initializers.RandomNormal(0.0, UNIT, seed)
         self.kernel = self.add_weight(shape=(units, units), initializer=start, name="kernel")
         self.bias = self.add_weight(shape=(units,), initializer="zeros", name="bias")
@@ -225,7 +234,7 @@ class Output(keras.layers.Layer):
     def __init__(self, channels: int, **layer: object):
         super().__init__(**layer)
         self.channels = channels
-        self.gain = 1.0 / (np.sqrt(channels) * UNIT)
+        self.gain = 1.0 / (channels**0.5 * UNIT)
         self.kernel = self.add_weight(shape=(COMPONENTS, channels), initializer="zeros", name="kernel")
         self.bias = self.add_weight(shape=(COMPONENTS,), initializer="zeros", name="bias")
 

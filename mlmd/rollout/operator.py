@@ -8,12 +8,12 @@ import numpy as np
 
 
 class UnusableModel(ValueError):
-    """A model folder that is incomplete, of another kind, or does not agree with itself."""
+    """A model folder that is incomplete, of another kind, or does not agree with itself; `what` was looked for."""
 
     exit_code = 2
 
-    def __init__(self, path: Path, cause: str):
-        super().__init__(f"{path} is not a trained operator: {cause}; `mlmd train` makes one")
+    def __init__(self, path: Path, cause: str, what: str = "operator"):
+        super().__init__(f"{path} is not a trained {what}: {cause}; `mlmd train` makes one")
 
 
 class Operator(Protocol):

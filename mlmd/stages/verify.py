@@ -23,7 +23,7 @@ LOADERS: Mapping[str, Callable[[Path], object]] = MappingProxyType(
     {
         "operator": compiled.load,
         "potential": load_potential,
-        "correction": lambda folder: spin_steps.load(folder),
+        "correction": spin_steps.load,
     }
 )
 DAMAGED = (InvalidInput, UnusableModel, zipfile.BadZipFile, zlib.error, OSError)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from mlmd import config
+from mlmd.stages import campaign
 from tests.programs import mlmd, tree
 from tests.stages.tiny_correction import write_run
 
@@ -54,6 +56,13 @@ def store_of(folder):
 def flip(file):
     data = bytearray(file.read_bytes())
     data[5] ^= 4
+    file.write_bytes(data)
+
+
+def flip_inside(file):
+    """In the numbers of an archive: at its very beginning stands what nobody reads."""
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 4
     file.write_bytes(data)
 
 
@@ -179,7 +188,23 @@ def test_the_status_of_a_correction_in_training_is_its_epoch(corrected, tmp_path
     assert told[1:3] == ["train     1 corrections: 0 completed, 1 eligible", f"{'':10}model: epoch 3 of 3"]
 
 
-@pytest.mark.parametrize("damage", [flip, truncate])
+def test_a_correction_stands_for_a_campaign_until_what_it_learned_from_changes(corrected, monkeypatch):
+    monkeypatch.chdir(corrected[0])
+
+    def changed(*overrides):
+        return config.load(Path("run.yaml"), overrides)
+
+    for free in ("correction.compare=[0.1, 0.05]", "rollout.tasks=7", "training.checkpoint_seconds=5.0"):
+        assert campaign.is_trained(changed(free), ())
+    for learned in ("training.epochs=4", "correction.augment=false", "seed=3", "dataset.baseline=st2_exact"):
+        assert not campaign.is_trained(changed(learned), ())
+    known = campaign.identity_of_run(changed())
+    assert set(known) == {"code", "settings", "rollouts"}
+    assert campaign.identity_of_run(changed("cluster.workers=7")) == known
+    assert campaign.identity_of_run(changed("correction.compare=[0.1, 0.05]")) != known
+
+
+@pytest.mark.parametrize("damage", [flip_inside, truncate])
 def test_a_damaged_correction_is_found_marked_and_made_anew(corrected, tmp_path, damage):
     folder = Path(shutil.copytree(corrected[0], tmp_path / "copy"))
     assert run(folder, "verify").stdout.splitlines() == [
