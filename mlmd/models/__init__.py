@@ -1,8 +1,8 @@
 """The trainable models by name: one published idea a file, in Keras.
 
 What an operator's module offers is said in `mlmd.models.base`, what a potential's descriptors offer in
-`mlmd.models.descriptors`, what a correction of spins offers in `mlmd.models.spin_problem`; the run file's keys of each are in `mlmd.config.models`. Modules are named and imported on
-demand, as Keras takes seconds.
+`mlmd.models.descriptors`, what a correction of spins offers in `mlmd.models.spin_problem`; the run file's keys of each
+are in `mlmd.config.models`. Modules are named and imported on demand, as Keras takes seconds.
 """
 
 import importlib
