@@ -42,6 +42,8 @@ from mlmd.models.spin_problem import SpinProblem
 GIVEN, COMPONENTS = 6, 3
 # Learned numbers are this many times the weights that they stand for, each in units of its own spread at the start.
 UNIT = 0.05
+# Lengths and biases start from nothing and move in smaller steps: in that unit they drive layers out of their range.
+REST = 0.5
 # What a site's own tap, those of its 6 neighbours, 12 second and 8 third neighbours bring to the variance of a sum.
 _SHARES = np.array([1 / 2, 1 / 3, 1 / 9, 1 / 18]) / (1, 6, 12, 8)
 SPREAD = np.sqrt(_SHARES[np.abs(OFFSETS).sum(axis=1)])
@@ -188,7 +190,7 @@ class Convolution(keras.layers.Layer):
         found = [ops.reshape(sum(part[1:], part[0]), (rows, -1)) for part, rows in parts if rows]
         # The bias is a map without waves: it is all in the first mode.
         first, rest = ops.split(found[0], [1], axis=0)
-        constant = table.size**1.5 / UNIT * ops.reshape(self.bias, (1, self.units, 1))
+        constant = table.size**1.5 / REST * ops.reshape(self.bias, (1, self.units, 1))
         first = ops.reshape(ops.reshape(first, (1, self.units, samples)) + constant, (1, -1))
         y = through(table.backward, ops.concatenate([first, rest, *found[1:]], axis=0))
         return ops.reshape(y, (table.size**3, self.units, samples))
@@ -201,12 +203,12 @@ class Convolution(keras.layers.Layer):
     def _kernel(self):
         """The taps (27, units, channels)."""
         square = ops.mean(ops.square(self.direction), axis=(0, 2), keepdims=True)
-        return self.spread * self.direction * ((1.0 + self.length[:, None] / UNIT) / ops.sqrt(square))
+        return self.spread * self.direction * ((1.0 + self.length[:, None] / REST) / ops.sqrt(square))
 
     def weights_as_used(self):
         """Kernel (3, 3, 3, in, out) and bias (out,)."""
         kernel = ops.transpose(self._kernel(), (0, 2, 1))
-        return ops.reshape(kernel, (3, 3, 3, sum(self.given), self.units)), self.bias / UNIT
+        return ops.reshape(kernel, (3, 3, 3, sum(self.given), self.units)), self.bias / REST
 
 
 class Dense(keras.layers.Layer):
@@ -221,11 +223,11 @@ class Dense(keras.layers.Layer):
         self.bias = self.add_weight(shape=(units,), initializer="zeros", name="bias")
 
     def call(self, inputs):
-        return ops.matmul(self.gain * self.kernel, inputs) + self.bias[:, None] / UNIT
+        return ops.matmul(self.gain * self.kernel, inputs) + self.bias[:, None] / REST
 
     def weights_as_used(self):
         """Kernel (in, out) and bias (out,)."""
-        return self.gain * ops.transpose(self.kernel), self.bias / UNIT
+        return self.gain * ops.transpose(self.kernel), self.bias / REST
 
 
 class Output(keras.layers.Layer):
@@ -241,11 +243,11 @@ class Output(keras.layers.Layer):
     def call(self, inputs):
         # One matrix for all sites, said for each of them: a product of many matrices with one is slow backwards.
         kernel = ops.broadcast_to(self.gain * self.kernel, (inputs.shape[0], COMPONENTS, self.channels))
-        return ops.matmul(kernel, inputs) + self.bias[:, None] / UNIT
+        return ops.matmul(kernel, inputs) + self.bias[:, None] / REST
 
     def weights_as_used(self):
         """Kernel (in, out) and bias (out,)."""
-        return self.gain * ops.transpose(self.kernel), self.bias / UNIT
+        return self.gain * ops.transpose(self.kernel), self.bias / REST
 
 
 def through(stages: tuple[Stage, ...], x):

@@ -5,7 +5,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from mlmd.rollout import model_folder
-from mlmd.rollout.operator import Operator
+from mlmd.rollout.operator import Operator, UnusableModel
+
+__all__ = ["KINDS", "UnusableModel", "load"]
 
 KINDS: Mapping[str, str] = MappingProxyType(
     {
