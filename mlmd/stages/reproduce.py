@@ -140,16 +140,57 @@ def write(
     for name, found in studied.items():
         add_study(merged, name, found)
     records = judge(campaign, gathered, operators, choices, best)
-    atomic.write_json(campaign.out / "metrics.json", merged.values)
-    atomic.write_json(
-        campaign.out / "published.json",
-        {"schema": 1, "paper": paper["paper"], "numbers": records, "not_finite": merged.reasons},
-    )
     atomic.write_json(campaign.out / "best.json", {f"{s}/{d}": _told(choice) for (s, d), choice in choices.items()})
-    page = render(campaign, gathered, studied, failures, operators, choices, merged, records)
+    write_files(
+        campaign,
+        merged,
+        {"paper": paper["paper"], "numbers": records},
+        failures,
+        started,
+        TEMPLATE,
+        gathered=gathered,
+        studied=studied,
+        paper=paper,
+        operators=operators,
+        places=[*tables.places(operators), *_means(merged)],
+        choices=choices,
+        records=records,
+        by_metric={record["metric"]: record for record in records},
+        counts=judging.counted(records),
+        figures=_figures(campaign, operators, merged),
+    )
+
+
+def write_files(
+    campaign: work.Described,
+    metrics: Metrics,
+    told: Mapping[str, object],
+    failures: Mapping[str, str],
+    started: float,
+    template: str,
+    studied: Mapping[str, dict],
+    **of_page: object,
+) -> None:
+    """The files that every campaign has: metrics.json, published.json, which holds `told`, the manifest, and the page.
+
+    `of_page` is what the template reads beside what all pages show.
+    """
+    atomic.write_json(campaign.out / "metrics.json", metrics.values)
+    atomic.write_json(campaign.out / "published.json", {"schema": 1, **told, "not_finite": metrics.reasons})
     settings = {name: run.settings() for name, run in campaign.runs.items()}
     seeds = {name: run.seed for name, run in campaign.runs.items()}
     provenance.write_manifest(campaign.out, settings, started, seeds, failures=dict(failures))
+    page = report.page(
+        template,
+        campaign=campaign,
+        metrics=metrics.values,
+        reasons=metrics.reasons,
+        studied=studied,
+        failures=failures,
+        links={name: links(campaign, name) for name in campaign.runs},
+        images={name: image(campaign, name) for found in studied.values() for name in found["figures"]},
+        **of_page,
+    )
     atomic.write_text(campaign.out / "report.html", page)
 
 
@@ -210,38 +251,6 @@ def judge(
             if place in operator.windows or record["metric"] in operator.metrics
         }
     return records
-
-
-def render(
-    campaign: Campaign,
-    gathered: Mapping[str, dict],
-    studied: Mapping[str, dict],
-    failures: Mapping[str, str],
-    operators: Sequence[Operator],
-    choices: Mapping[Place, Choice],
-    merged: Metrics,
-    records: list[dict],
-) -> str:
-    """The page as one HTML text that loads nothing from elsewhere."""
-    return report.page(
-        TEMPLATE,
-        campaign=campaign,
-        paper=verdicts.published(),
-        operators=operators,
-        places=[*tables.places(operators), *_means(merged)],
-        choices=choices,
-        metrics=merged.values,
-        reasons=merged.reasons,
-        records=records,
-        by_metric={record["metric"]: record for record in records},
-        counts=judging.counted(records),
-        gathered=gathered,
-        studied=studied,
-        failures=failures,
-        links={name: links(campaign, name) for name in campaign.runs},
-        figures=_figures(campaign, operators, merged),
-        images={name: image(campaign, name) for found in studied.values() for name in found["figures"]},
-    )
 
 
 def _studies() -> Mapping:

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from hpc import atomic, provenance
 from hpc.errors import ItemsFailed
 from hpc.preempt import StopFlag
 from mlmd.analysis import action_metrics, judging
@@ -27,7 +26,7 @@ from mlmd.config import action_campaign as config
 from mlmd.config.action_campaign import ActionCampaign
 from mlmd.stages import act, act_report, act_rows, act_table, generate, report
 from mlmd.stages import campaign as work
-from mlmd.stages.reproduce import add_study, carry_out, image, links
+from mlmd.stages.reproduce import add_study, carry_out, write_files
 
 NAME = "least-action"
 TEMPLATE = "reproduce_least_action.html"
@@ -165,30 +164,22 @@ def write(
     paper = action_metrics.published()
     metrics = measure(campaign, gathered, studied, failures)
     records = action_metrics.judge(metrics, paper)
-    atomic.write_json(campaign.out / "metrics.json", metrics.values)
-    told = {"schema": 1, "paper": paper["paper"], "numbers": records, "not_finite": metrics.reasons}
-    atomic.write_json(campaign.out / "published.json", told)
-    settings = {name: run.settings() for name, run in campaign.runs.items()}
-    seeds = {name: run.seed for name, run in campaign.runs.items()}
-    provenance.write_manifest(campaign.out, settings, started, seeds, failures=dict(failures))
-    page = report.page(
+    write_files(
+        campaign,
+        metrics,
+        {"paper": paper["paper"], "numbers": records},
+        failures,
+        started,
         TEMPLATE,
-        campaign=campaign,
+        studied=studied,
         paper=paper,
         titles=TITLES,
         columns=COLUMNS,
         groups={role: groups_of(campaign, gathered, role) for role in config.ROLES},
-        metrics=metrics.values,
-        reasons=metrics.reasons,
         records=records,
         counts=judging.counted(records, judging.VERDICTS[:2]),
         gathered=gathered,
-        studied=studied,
-        failures=failures,
-        links={name: links(campaign, name) for name in campaign.runs},
-        images={name: image(campaign, name) for found in studied.values() for name in found["figures"]},
     )
-    atomic.write_text(campaign.out / "report.html", page)
 
 
 def groups_of(campaign: ActionCampaign, gathered: Mapping[str, dict], role: str) -> list[dict]:

@@ -14,7 +14,6 @@ any of its validation runs. Started again it does what is missing. A run or stud
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from hpc import atomic, provenance
 from hpc.preempt import StopFlag
 from mlmd.analysis import judging, potential_metrics
 from mlmd.analysis.potential_metrics import WORDS
@@ -24,9 +23,9 @@ from mlmd.config import potential_campaign as config
 from mlmd.config.potential_campaign import PotentialCampaign, ice_of
 from mlmd.datasets.configurations import SUBSTANCES
 from mlmd.stages import campaign as work
-from mlmd.stages import generate, potential_report, report
+from mlmd.stages import generate, potential_report
 from mlmd.stages.potential_parts import HELD_OUT, ICE, VALIDATED
-from mlmd.stages.reproduce import add_study, carry_out, figures_of, image, links
+from mlmd.stages.reproduce import add_study, carry_out, figures_of, write_files
 
 NAME = "potentials"
 TEMPLATE = "reproduce_potentials.html"
@@ -114,20 +113,17 @@ def write(
     paper = potential_metrics.published()
     metrics = measure(campaign, gathered, studied, failures)
     records, goals = potential_metrics.judge(metrics, paper)
-    atomic.write_json(campaign.out / "metrics.json", metrics.values)
-    told = {"schema": 1, "paper": paper["paper"], "numbers": records, "goals": goals, "not_finite": metrics.reasons}
-    atomic.write_json(campaign.out / "published.json", told)
-    settings = {name: run.settings() for name, run in campaign.runs.items()}
-    seeds = {name: run.seed for name, run in campaign.runs.items()}
-    provenance.write_manifest(campaign.out, settings, started, seeds, failures=dict(failures))
-    page = report.page(
+    write_files(
+        campaign,
+        metrics,
+        {"paper": paper["paper"], "numbers": records, "goals": goals},
+        failures,
+        started,
         TEMPLATE,
-        campaign=campaign,
+        studied=studied,
         paper=paper,
         words={name: WORDS[units_of(run)] for name, run in campaign.runs.items()},
         parts={name: parts_of(campaign.runs[name], found) for name, found in gathered.items()},
-        metrics=metrics.values,
-        reasons=metrics.reasons,
         records=records,
         goals=goals,
         counts=[
@@ -135,13 +131,8 @@ def write(
             for title, part in (("published numbers", records), ("goals", goals))
         ],
         gathered=gathered,
-        studied=studied,
-        failures=failures,
-        links={name: links(campaign, name) for name in campaign.runs},
         of_runs={name: figures_of(campaign.runs[name], SHOWN) for name in gathered},
-        images={name: image(campaign, name) for found in studied.values() for name in found["figures"]},
     )
-    atomic.write_text(campaign.out / "report.html", page)
 
 
 def units_of(run: Run) -> str:

@@ -16,7 +16,7 @@ the study of transfer. Started again it does what is missing. A run or study tha
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from hpc import atomic, provenance, store
+from hpc import store
 from mlmd.analysis import judging, spin_metrics
 from mlmd.analysis.rollout_metrics import Metrics
 from mlmd.analysis.spin_metrics import scheme_name
@@ -25,8 +25,8 @@ from mlmd.config import spin_campaign as config
 from mlmd.config.models import SpinModel
 from mlmd.config.spin_campaign import Place, SpinCampaign, place_of
 from mlmd.stages import campaign as work
-from mlmd.stages import layout, report
-from mlmd.stages.reproduce import add_study, carry_out, figures_of, image, links
+from mlmd.stages import layout
+from mlmd.stages.reproduce import add_study, carry_out, figures_of, write_files
 
 NAME = "spin-corrections"
 TEMPLATE = "reproduce_spins.html"
@@ -127,34 +127,25 @@ def write(
     metrics = measure(campaign, gathered, studied, failures)
     records, goals = spin_metrics.judge(metrics, paper)
     moved = {str(place): name for place, name in transferred(campaign).items()}
-    atomic.write_json(campaign.out / "metrics.json", metrics.values)
-    told = {"schema": 1, "paper": paper["paper"], "numbers": records, "goals": goals}
-    told |= {"transferred": moved, "not_finite": metrics.reasons}
-    atomic.write_json(campaign.out / "published.json", told)
-    settings = {name: run.settings() for name, run in campaign.runs.items()}
-    seeds = {name: run.seed for name, run in campaign.runs.items()}
-    provenance.write_manifest(campaign.out, settings, started, seeds, failures=dict(failures))
-    page = report.page(
+    write_files(
+        campaign,
+        metrics,
+        {"paper": paper["paper"], "numbers": records, "goals": goals, "transferred": moved},
+        failures,
+        started,
         TEMPLATE,
-        campaign=campaign,
+        studied=studied,
         paper=paper,
         standing={name: str(place) for place, name in campaign.standing().items()},
         transferred=moved,
         columns=(*EXPECTED, SPEEDUP),
         lines=_lines(campaign, metrics, moved),
         ratios=_ratios(metrics),
-        metrics=metrics.values,
-        reasons=metrics.reasons,
         records=records,
         goals=goals,
         counts=[(title, judging.counted(part)) for title, part in (("published numbers", records), ("goals", goals))],
-        studied=studied,
-        failures=failures,
-        links={name: links(campaign, name) for name in campaign.runs},
         of_runs={name: figures_of(campaign.runs[name], SHOWN) for name in gathered},
-        images={name: image(campaign, name) for found in studied.values() for name in found["figures"]},
     )
-    atomic.write_text(campaign.out / "report.html", page)
 
 
 def _add_run(metrics: Metrics, place: str, run: Run, found: Mapping) -> None:
