@@ -66,23 +66,43 @@ def test_generation_scales_with_workers(benchmark, tmp_path):
     show(benchmark, "generation", "million steps/s", benchmark.pedantic(measure, rounds=1))
 
 
+SPINS = """
+name: benchmark
+out: out
+dataset: {family: spins, baseline: frozen_field, temperatures: [1.0, 2.0], samples: 2000, fine_timestep: 0.01,
+  fine_order: 4, test_samples: 2, test_time: 0.1, block: 250, equilibration_sweeps: 20, sweeps_between_samples: 2}
+correction: {}
+model: {name: unet, channels: [32, 64], activation: silu}
+training: {epochs: 5, batch: 64, shards_in_memory: 100}
+"""
+
+
+def rates_of_ranks(folder, text, changes):
+    """Windows a second of one rank and of two, each alone on a core."""
+    rates = {}
+    for ranks in (1, 2):
+        place = folder / str(ranks)
+        place.mkdir()
+        (place / "run.yaml").write_text(text)
+        assert mlmd(["generate", "run.yaml"], place).returncode == 0
+        # One core each: a process alone would spread its data thread over a second one.
+        bound = launch.mpirun(2, bind="core") if ranks > 1 else ["taskset", "-c", "0"]
+        done = launch.run([*bound, launch.MLMD, "train", "run.yaml", *changes], place)
+        assert done.returncode == 0, done.stderr
+        rates[f"{ranks} ranks"] = windows_per_second(place)
+    return rates
+
+
 @pytest.mark.parametrize("batch", [256, 1024])
 @pytest.mark.parametrize("backend", ["horovod", "mpi"])
 def test_training_scales_with_ranks(benchmark, tmp_path, backend, batch):
     changes = ["--set", f"training.backend={backend}", "--set", f"training.batch={batch}"]
+    rates = benchmark.pedantic(lambda: rates_of_ranks(tmp_path, TRAINING, changes), rounds=1)
+    show(benchmark, f"training ({backend}, batch {batch})", "windows/s", rates)
 
-    def measure():
-        rates = {}
-        for ranks in (1, 2):
-            folder = tmp_path / str(ranks)
-            folder.mkdir()
-            (folder / "run.yaml").write_text(TRAINING)
-            assert mlmd(["generate", "run.yaml"], folder).returncode == 0
-            # One core each: a process alone would spread its data thread over a second one.
-            bound = launch.mpirun(2, bind="core") if ranks > 1 else ["taskset", "-c", "0"]
-            done = launch.run([*bound, launch.MLMD, "train", "run.yaml", *changes], folder)
-            assert done.returncode == 0, done.stderr
-            rates[f"{ranks} ranks"] = windows_per_second(folder)
-        return rates
 
-    show(benchmark, f"training ({backend}, batch {batch})", "windows/s", benchmark.pedantic(measure, rounds=1))
+@pytest.mark.parametrize("backend", ["horovod", "mpi"])
+def test_unet_training_scales_with_ranks(benchmark, tmp_path, backend):
+    changes = ["--set", f"training.backend={backend}"]
+    rates = benchmark.pedantic(lambda: rates_of_ranks(tmp_path, SPINS, changes), rounds=1)
+    show(benchmark, f"U-Net of spins, L = 4 ({backend}, batch 64)", "windows/s", rates)
