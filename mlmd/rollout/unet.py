@@ -111,7 +111,7 @@ class CorrectedStep:
         def step(spins: np.ndarray) -> np.ndarray:
             coarse = np.empty_like(spins)
             # Spins that keep what was added to them have not the length that its public methods ask for.
-            coarse_step._fill(spins, coarse[:, None], 1, 1)  # noqa: SLF001
+            coarse_step.fill(spins, coarse[:, None], 1, 1)
             coarse += network.residue(spins, coarse)
             if self.renormalize:
                 coarse /= np.sqrt((coarse * coarse).sum(axis=-1, keepdims=True))

@@ -2,18 +2,17 @@
 
 import itertools
 
+import keras
 import numpy as np
 import pytest
 
-keras = pytest.importorskip("keras")
-
-from mlmd.config.models import Unet  # noqa: E402  Keras may be missing
-from mlmd.models import unet  # noqa: E402
-from mlmd.models.lattice_modes import OFFSETS, modes  # noqa: E402
-from mlmd.models.spin_problem import SpinProblem  # noqa: E402
-from mlmd.physics import random  # noqa: E402
-from mlmd.physics.integrators import FrozenField, SuzukiTrotter  # noqa: E402
-from mlmd.physics.monte_carlo.heisenberg import random_spins  # noqa: E402
+from mlmd.config.models import Unet
+from mlmd.models import unet
+from mlmd.models.lattice_modes import OFFSETS, modes
+from mlmd.models.spin_problem import SpinProblem
+from mlmd.physics import random
+from mlmd.physics.integrators import FrozenField, SuzukiTrotter
+from mlmd.physics.monte_carlo.heisenberg import random_spins
 
 # The same sums in another order in single precision, relative to the largest value.
 SINGLE = 1e-5

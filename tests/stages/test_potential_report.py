@@ -1,7 +1,6 @@
 """The report of a potential: its numbers are those of the model on disk, on what was not trained on."""
 
 import csv
-import html.parser
 import json
 import shutil
 from pathlib import Path
@@ -16,6 +15,7 @@ from mlmd.config import ConfigError
 from mlmd.interfaces.frames import Configurations
 from mlmd.stages import evaluate, layout, potential_parts, potential_report, report, status, submit, verify
 from mlmd.state import RunawayAtom
+from tests.pages import Page
 from tests.stages.tiny_potential import DATASET, FILES, FIT, TRAINING, make, write_run
 
 FOLDER = "a <tiny> run"
@@ -95,25 +95,9 @@ def test_a_committee_tells_how_far_it_disagrees(metrics):
         assert metrics[f"committee/{part}/error_over_disagreement"] > 0
 
 
-class Page(html.parser.HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.open, self.sources, self.links = [], [], []
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        if tag not in ("meta", "img", "link", "br"):
-            self.open.append(tag)
-        self.sources += [value for key, value in attrs.items() if key == "src"]
-        self.links += [value for key, value in attrs.items() if key == "href" and not value.startswith("#")]
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag, tag
-
-
 def test_the_page_is_whole_and_loads_nothing(made):
-    page, path = Page(), made / FOLDER / "report.html"
-    page.feed(path.read_text())
+    path = made / FOLDER / "report.html"
+    page = Page.of(path)
     assert page.open == page.links == []
     assert len(page.sources) == 4
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)

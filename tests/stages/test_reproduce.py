@@ -1,6 +1,5 @@
 """A campaign: which operator is best, whose numbers stand where, what cannot be reached, killed = uninterrupted."""
 
-import html.parser
 import inspect
 import json
 import shutil
@@ -22,6 +21,7 @@ from mlmd.config import ConfigError
 from mlmd.config import campaign as config
 from mlmd.stages import campaign as work
 from mlmd.stages import generate, reproduce
+from tests.pages import Page
 from tests.programs import CHECKOUT, kill_group, run, start_program, wait_until
 
 PLACE = ("harmonic", 100)
@@ -349,22 +349,6 @@ def test_the_files_hold_what_the_runs_measured(uninterrupted):
     assert {name: r["ours"] for name, r in record["operators"].items()} == {
         name: values["one_step_max/harmonic/100"] for name, values in own.items()
     }
-
-
-class Page(html.parser.HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.open, self.sources, self.links = [], [], []
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        if tag not in ("meta", "img", "link", "br"):
-            self.open.append(tag)
-        self.sources += [value for key, value in attrs.items() if key == "src"]
-        self.links += [value for key, value in attrs.items() if key == "href" and not value.startswith("#")]
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag, tag
 
 
 def test_the_page_is_whole_loads_nothing_and_its_links_lead_somewhere(uninterrupted):

@@ -1,6 +1,5 @@
 """The campaign of least action: whose numbers stand where, what is missing says why, killed = uninterrupted."""
 
-import html.parser
 import json
 import shutil
 import signal
@@ -16,6 +15,7 @@ from mlmd.analysis.rollout_metrics import Metrics
 from mlmd.config import ConfigError, action_campaign
 from mlmd.stages import act, act_methods, act_report, generate, layout, report, reproduce, reproduce_least_action
 from mlmd.stages.studies_least_action import STUDIES
+from tests.pages import Page
 from tests.programs import CHECKOUT, MLMD, kill_group, run, start_program, wait_until
 
 DATASET = {
@@ -115,26 +115,10 @@ def test_what_is_missing_says_why(whole):
     assert (record["verdict"], record["why"]) == ("not reached", "not part of this campaign")
 
 
-class Page(html.parser.HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.open, self.sources, self.links = [], [], []
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        if tag not in ("meta", "img", "link", "br"):
-            self.open.append(tag)
-        self.sources += [value for key, value in attrs.items() if key == "src"]
-        self.links += [value for key, value in attrs.items() if key == "href" and not value.startswith("#")]
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag, tag
-
-
 @pytest.mark.parametrize(("name", "figures"), [("report.html", 3), ("ours/report.html", 6), ("theirs/report.html", 6)])
 def test_pages_are_whole_load_nothing_and_their_links_lead_somewhere(whole, name, figures):
-    page, path = Page(), whole / "tiny" / name
-    page.feed(path.read_text())
+    path = whole / "tiny" / name
+    page = Page.of(path)
     assert page.open == []
     assert len(page.sources) == figures
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)

@@ -1,7 +1,6 @@
 """The campaign of potentials: whose numbers stand where, what is missing says why, stopped campaigns go on."""
 
 import functools
-import html.parser
 import json
 import shutil
 import signal
@@ -20,6 +19,7 @@ from mlmd.stages import generate, layout, reproduce, reproduce_potentials
 from mlmd.stages.studies_potentials import STUDIES, conservation, ice, material, speed, structure
 from mlmd.stages.studies_potentials.material import System
 from mlmd.state import RunawayAtom
+from tests.pages import Page
 from tests.programs import CHECKOUT, kill_group, run, start_program, wait_until
 from tests.stages.tiny_potential import DATASET, FILES, write_run
 
@@ -141,25 +141,9 @@ def test_every_study_has_its_numbers_or_says_why(whole):
     assert silica["why"] == "not part of this campaign"
 
 
-class Page(html.parser.HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.open, self.sources, self.links = [], [], []
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        if tag not in ("meta", "img", "link", "br"):
-            self.open.append(tag)
-        self.sources += [value for key, value in attrs.items() if key == "src"]
-        self.links += [value for key, value in attrs.items() if key == "href" and not value.startswith("#")]
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag, tag
-
-
 def test_the_page_is_whole_loads_nothing_and_its_links_lead_somewhere(whole):
-    page, path = Page(), whole / "tiny" / "report.html"
-    page.feed(path.read_text())
+    path = whole / "tiny" / "report.html"
+    page = Page.of(path)
     assert page.open == []
     # Of each run parity and learning curves, and those of the studies.
     assert len(page.sources) == 2 * 2 + len(list((whole / "tiny/figures").glob("*.png")))

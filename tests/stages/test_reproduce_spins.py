@@ -1,6 +1,5 @@
 """The campaign of spin corrections: whose numbers stand where, what is missing says why, stopped campaigns go on."""
 
-import html.parser
 import json
 import shutil
 import signal
@@ -16,6 +15,7 @@ from mlmd.analysis import judging, spin_metrics
 from mlmd.config import ConfigError, spin_campaign
 from mlmd.stages import generate, reproduce, reproduce_spins
 from mlmd.stages.studies_spins import base, cost, reference, transfer
+from tests.pages import Page
 from tests.programs import CHECKOUT, kill_group, mlmd, run, start_program, wait_until
 
 DATASET = {
@@ -160,25 +160,9 @@ def test_every_number_is_there_or_says_why(whole):
     assert by_metric["frozen_field/4/0.4/t_thres_plain_1e-1"]["verdict"] == "reached"
 
 
-class Page(html.parser.HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.open, self.sources, self.links = [], [], []
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        if tag not in ("meta", "img", "link", "br"):
-            self.open.append(tag)
-        self.sources += [value for key, value in attrs.items() if key == "src"]
-        self.links += [value for key, value in attrs.items() if key == "href" and not value.startswith("#")]
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag, tag
-
-
 def test_the_page_is_whole_loads_nothing_and_its_links_lead_somewhere(whole):
-    page, path = Page(), whole / "tiny" / "report.html"
-    page.feed(path.read_text())
+    path = whole / "tiny" / "report.html"
+    page = Page.of(path)
     assert page.open == []
     # Of each run its own figures, and those of the studies.
     assert len(page.sources) == 2 * len(reproduce_spins.SHOWN) + len(list((whole / "tiny/figures").glob("*.png")))

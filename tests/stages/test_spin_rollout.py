@@ -1,6 +1,5 @@
 """Promises of rollouts and reports of corrected spins: killed = uninterrupted, split = whole, lost alone."""
 
-import html.parser
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ from mlmd.physics.heisenberg import NonFiniteSpin
 from mlmd.physics.integrators import FrozenField, SuzukiTrotter
 from mlmd.rollout import spin_steps
 from mlmd.stages import generate, layout, report, rollout, rollout_spins
+from tests.pages import Page
 from tests.programs import finish, start_python, wait_until
 from tests.stages.tiny_correction import write_run
 from tests.tolerances import MANY_STEPS, ROUNDING
@@ -405,21 +405,9 @@ def test_published_numbers_of_other_runs_are_not_told(reported):
     assert {record["metric"] for record in told["numbers"]} <= metrics.keys()
 
 
-class Page(html.parser.HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.sources, self.text = [], ""
-
-    def handle_starttag(self, tag, attrs):
-        self.sources += [value for name, value in attrs if name in {"src", "href"} and not value.startswith("#")]
-
-    def handle_data(self, data):
-        self.text += data
-
-
 def test_the_page_says_what_was_compared_and_loads_nothing(reported):
-    page = Page()
-    page.feed((reported / "report.html").read_text())
+    page = Page.of(reported / "report.html")
+    assert page.open == page.links == []
     assert len(page.sources) == 4
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
     for name in ("correlation", "threshold", "conservation", "loss_against_epoch"):

@@ -59,7 +59,7 @@ class SpinStepper:
         values = lattices(spins)
         last = values[:, None].copy()
         if steps > 0:
-            self._fill(values, last, steps, threads)
+            self.fill(values, last, steps, threads)
         return last.reshape(np.shape(spins))
 
     def trajectory(self, spins: np.ndarray, steps: int, stride: int, threads: int = 1) -> np.ndarray:
@@ -73,12 +73,15 @@ class SpinStepper:
             raise InvalidInput(f"stride is at least 1 and steps at least 0, not {stride} and {steps}")
         frames = np.empty((len(values), steps // stride + 1, *values.shape[1:]))
         frames[:, 0] = values
-        self._fill(values, frames[:, 1:], stride, threads)
+        self.fill(values, frames[:, 1:], stride, threads)
         shape = np.shape(spins)
         return frames.reshape(*shape[:-4], frames.shape[1], *shape[-4:])
 
-    def _fill(self, spins: np.ndarray, frames: np.ndarray, stride: int, threads: int) -> None:
-        """Fills frames (systems, frames, L, L, L, 3), each `stride` steps after the one before."""
+    def fill(self, spins: np.ndarray, frames: np.ndarray, stride: int, threads: int) -> None:
+        """Fills frames (systems, frames, L, L, L, 3), each `stride` steps after the one before.
+
+        Unlike `run` it takes spins (systems, L, L, L, 3) of any length, and looks at nothing.
+        """
         durations = self.timestep * np.array(self._parts)
         turns = max(1, math.ceil(0.5 * _MOST_NEIGHBOURS * np.abs(durations).max() / _LARGEST_HALF_ANGLE))
 
