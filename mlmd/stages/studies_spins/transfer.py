@@ -4,6 +4,7 @@ A correction that only sees a site's surroundings does not know how large the la
 those of `mlmd.analysis.spin_metrics`; the larger the lattice, the fewer configurations and the shorter.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,13 +40,17 @@ class Lattice:
 
 @dataclass(frozen=True)
 class Size:
-    """Lattices by spins along an edge, and sweeps that prepare a state."""
+    """Lattices by spins along an edge, and sweeps that prepare a state.
+
+    A step that takes the time of more than `dearest` plain ones is followed on the first of the lattices alone.
+    """
 
     lattices: Mapping[int, Lattice]
     sweeps: int
+    dearest: float = math.inf
 
 
-SMALL = Size(MappingProxyType({8: Lattice(32), 16: Lattice(4, 20.0), 32: Lattice(2, 5.0)}), 60)
+SMALL = Size(MappingProxyType({8: Lattice(32), 16: Lattice(4, 20.0), 32: Lattice(2, 5.0)}), 60, dearest=20.0)
 PUBLISHED = Size(MappingProxyType({8: Lattice(100), 16: Lattice(32), 32: Lattice(8, 50.0)}), 200)
 
 
@@ -65,9 +70,17 @@ def steps(size: Size, learned: Sequence[Learned], temperatures: tuple[float, ...
     for step in learned:
         if step.size > smallest:
             continue
+        cost = None
         for edge, lattice in size.lattices.items():
+            if cost is not None and cost > size.dearest:
+                told = (
+                    f"on the lattice before it a step takes the time of {cost:.0f} plain ones: more than are waited for"
+                )
+                found.leave_out(f"transfer/{step.name}/{edge}", told)
+                continue
             for temperature in temperatures:
                 _run(found, size, step, edge, lattice, temperature)
+            cost = found.metrics.get(f"transfer/{step.name}/{edge}/{temperatures[0]:g}/cost_ratio") or cost
     return found
 
 
