@@ -157,6 +157,15 @@ def test_a_network_for_one_lattice_alone_is_left_out_and_larger_ones_are_not_mov
     assert "lattices of 4 sites" in found.reasons["transfer/dense/8"]
 
 
+def test_a_dear_step_is_not_followed_to_larger_lattices(hasty, monkeypatch):
+    slow = learned(Steps(SuzukiTrotter(4, 0.1)), name="slow")
+    monkeypatch.setattr(base, "seconds_per_time", lambda steps, _starts: 40.0 if steps is slow.steps else 2.0)
+    found = transfer.steps(dataclasses.replace(TRANSFER, dearest=19.0), [slow], (2.4,))
+    assert found.metrics["transfer/slow/6/2.4/cost_ratio"] == 20.0
+    assert "plain ones" in found.reasons["transfer/slow/8"]
+    assert not any(key.startswith("transfer/slow/8/") for key in found.metrics)
+
+
 def test_without_a_trained_step_studies_say_so(hasty):
     assert set(STUDIES) == {"reference", "cost", "transfer"}
     for found, name in ((cost.steps(COST, [], (2.4,)), "cost"), (transfer.steps(TRANSFER, []), "transfer")):
