@@ -70,7 +70,7 @@ SPINS = """
 name: benchmark
 out: out
 dataset: {family: spins, baseline: frozen_field, temperatures: [1.0, 2.0], samples: 2000, fine_timestep: 0.01,
-  fine_order: 4, test_samples: 2, test_time: 0.1, block: 250, equilibration_sweeps: 20, sweeps_between_samples: 2}
+  fine_order: 4, test_samples: 2, test_time: 0.2, block: 250, equilibration_sweeps: 20, sweeps_between_samples: 2}
 correction: {}
 model: {name: unet, channels: [32, 64], activation: silu}
 training: {epochs: 5, batch: 64, shards_in_memory: 100}
