@@ -11,7 +11,7 @@ from hpc.errors import TooFewWindows
 from hpc.ranks import Ranks
 from mlmd.config import Run
 from mlmd.datasets import spin_symmetries, windows
-from mlmd.datasets.base import TRAIN, VALIDATION
+from mlmd.datasets.base import TRAIN, VALIDATION, stream
 from mlmd.datasets.spins import place_of
 from mlmd.models.spin_problem import SpinProblem
 from mlmd.stages import layout
@@ -118,7 +118,7 @@ class SpinData:
         return lattices[:, :, 0], lattices[:, :-1, 1]
 
     def _changed(self, spin: np.ndarray, coarse: np.ndarray, key: tuple[int, ...]) -> Pairs:
-        random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(self._seed, spawn_key=key)))
+        random = stream(self._seed, *key)
         keep = self._data.baseline == "st2_exact"
         place = spin_symmetries.places(random, len(spin), self._data.size, keep)
         rotation = spin_symmetries.rotations(random, len(spin))

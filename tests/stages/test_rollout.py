@@ -11,6 +11,7 @@ from mlmd import config
 from mlmd.rollout.lstm_operator import weight_shapes
 from mlmd.stages import layout
 from tests.programs import mlmd, start, wait_until
+from tests.rollout_items import items, same
 
 RUN_FILE = """
 name: rolled
@@ -60,32 +61,15 @@ def work(untouched, tmp_path):
     return shutil.copytree(untouched, tmp_path / "work")
 
 
-def items(folder):
-    """Item → its arrays, without what the clock says."""
-    found = {}
-    for path in sorted((folder / "out/rollout/items").glob("*.npz")):
-        with np.load(path, allow_pickle=False) as arrays:
-            found[path.name] = {name: arrays[name] for name in arrays.files if "seconds" not in name}
-    return found
-
-
-def same(one, other):
-    assert one.keys() == other.keys()
-    for name, arrays in one.items():
-        assert arrays.keys() == other[name].keys()
-        for key, values in arrays.items():
-            assert values.tobytes() == other[name][key].tobytes(), (name, key)
-
-
 def test_a_killed_rollout_goes_on_from_its_own_checkpoint(work, whole):
     process = start(["rollout", "run.yaml"], work)
     wait_until(lambda: list((work / "out/rollout").rglob("*.ckpt")), "no checkpoint was written")
     process.kill()
     process.wait()
-    assert len(items(work)) < len(items(whole))
+    assert len(items(work / "out")) < len(items(whole / "out"))
     done = mlmd(["rollout", "run.yaml"], work)
     assert done.returncode == 0, done.stderr
-    same(items(work), items(whole))
+    same(items(work / "out"), items(whole / "out"))
     assert not list((work / "out/rollout").rglob("*.ckpt"))
 
 
@@ -95,26 +79,26 @@ def test_a_signal_stops_at_a_checkpoint_with_the_code_for_it(work, whole):
     process.send_signal(signal.SIGUSR1)
     assert process.wait(60) == 85, (work / "log").read_text()
     assert mlmd(["rollout", "run.yaml"], work).returncode == 0
-    same(items(work), items(whole))
+    same(items(work / "out"), items(whole / "out"))
 
 
 def test_tasks_of_an_array_do_all_items_once(work, whole):
     for task in range(3):
         done = mlmd(["rollout", "run.yaml"], work, SLURM_ARRAY_TASK_ID=str(task), SLURM_ARRAY_TASK_COUNT="3")
         assert done.returncode == 0, done.stderr
-    same(items(work), items(whole))
+    same(items(work / "out"), items(whole / "out"))
 
 
 def test_every_test_system_is_there_in_both_directions(whole):
     for system in ("harmonic", "rugged"):
         for direction in ("forward", "backward"):
             begin = f"{system}-10-test-{direction}-"
-            parts = [arrays for name, arrays in items(whole).items() if name.startswith(begin)]
+            parts = [arrays for name, arrays in items(whole / "out").items() if name.startswith(begin)]
             assert sorted(row for part in parts for row in part["row"]) == [0, 1, 2]
 
 
 def test_the_reference_is_the_store_and_runs_the_other_way_backward(whole):
-    found = items(whole)
+    found = items(whole / "out")
     forward, backward = (found[f"rugged-10-test-{direction}-0-2.npz"] for direction in ("forward", "backward"))
     assert forward["time"][0] == 0
     assert np.all(np.diff(forward["time"]) > 0)
@@ -125,7 +109,7 @@ def test_the_reference_is_the_store_and_runs_the_other_way_backward(whole):
 
 
 def test_energies_are_those_of_the_states(whole):
-    item = items(whole)["harmonic-10-test-forward-0-2.npz"]
+    item = items(whole / "out")["harmonic-10-test-forward-0-2.npz"]
     for mode in ("reference", "one_step", "closed_loop"):
         position, velocity = item[f"{mode}_position"], item[f"{mode}_velocity"]
         energy = 0.5 * item["mass"][:, None] * velocity**2 + 0.5 * item["stiffness"][:, None] * position**2
@@ -133,7 +117,7 @@ def test_energies_are_those_of_the_states(whole):
 
 
 def test_the_closed_loop_never_sees_the_reference_again(whole):
-    item = items(whole)["harmonic-10-test-forward-0-2.npz"]
+    item = items(whole / "out")["harmonic-10-test-forward-0-2.npz"]
     for mode in ("one_step", "closed_loop"):
         np.testing.assert_array_equal(item[f"{mode}_position"][:, :5], item["reference_position"][:, :5])
     # The first prediction is from the same window; after it the loop is on its own.

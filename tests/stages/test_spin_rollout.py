@@ -20,6 +20,7 @@ from mlmd.rollout import spin_steps
 from mlmd.stages import generate, layout, report, rollout, rollout_spins
 from tests.pages import Page
 from tests.programs import finish, start_python, wait_until
+from tests.rollout_items import items, same
 from tests.stages.tiny_correction import write_run
 from tests.tolerances import MANY_STEPS, ROUNDING
 
@@ -118,23 +119,6 @@ def roll_out(run, task=0, tasks=1):
     rollout.rollout(run, "mlmd rollout tiny.yaml", task, tasks)
 
 
-def items(run):
-    """Item → its arrays, without what the clock says."""
-    found = {}
-    for path in sorted((run.folder / "rollout/items").glob("*.npz")):
-        with np.load(path, allow_pickle=False) as arrays:
-            found[path.name] = {name: arrays[name] for name in arrays.files if "seconds" not in name}
-    return found
-
-
-def same(one, other):
-    assert one.keys() == other.keys()
-    for name, arrays in one.items():
-        assert arrays.keys() == other[name].keys()
-        for key, values in arrays.items():
-            assert values.tobytes() == other[name][key].tobytes(), (name, key)
-
-
 @pytest.fixture(scope="module")
 def in_one_go(untouched, tmp_path_factory):
     """All items, rolled out without a break."""
@@ -143,7 +127,7 @@ def in_one_go(untouched, tmp_path_factory):
         patch.chdir(folder)
         load(patch, Stepper())
         roll_out(config.load(RUN))
-        return items(config.load(RUN))
+        return items(config.load(RUN).folder)
 
 
 @pytest.fixture
@@ -188,7 +172,7 @@ def test_curves_are_those_of_whole_trajectories(run, whole):
 def test_pieces_make_no_difference_but_in_rounding(run, whole, monkeypatch):
     monkeypatch.setattr(rollout_spins, "PIECE_TURNS", 1e9)
     roll_out(run)
-    for name, arrays in items(run).items():
+    for name, arrays in items(run.folder).items():
         for key, values in arrays.items():
             np.testing.assert_allclose(values, whole[name][key], rtol=0, atol=MANY_STEPS, err_msg=key)
 
@@ -210,7 +194,7 @@ def test_a_rollout_that_breaks_off_goes_on_from_its_own_checkpoint(run, whole, s
     roll_out(run)
     # Warm-up, pieces of two timesteps, and one step for its error; the pieces that were saved are not made again.
     assert len(calls) - before == 6 * (1 + FRAMES // 2 + 1) - 10
-    same(items(run), whole)
+    same(items(run.folder), whole)
     assert not list((run.folder / "rollout").rglob("*.ckpt"))
 
 
@@ -228,7 +212,7 @@ def test_a_signal_stops_at_a_checkpoint_with_the_code_for_it(run, whole, steps):
     assert stopped.value.exit_code == 85
     assert list((run.folder / "rollout/partial").rglob("*.ckpt"))
     roll_out(run)
-    same(items(run), whole)
+    same(items(run.folder), whole)
 
 
 def test_a_process_that_is_killed_loses_nothing(run, whole):
@@ -250,9 +234,9 @@ rollout.rollout(config.load(Path(sys.argv[1])), "mlmd rollout tiny.yaml")
     wait_until(lambda: list((run.folder / "rollout").rglob("*.ckpt")), "no checkpoint was written")
     process.kill()
     process.communicate()
-    assert len(items(run)) < len(whole)
+    assert len(items(run.folder)) < len(whole)
     finish(start_python(code, RUN, "0"))
-    same(items(run), whole)
+    same(items(run.folder), whole)
 
 
 def test_tasks_of_an_array_do_all_items_once(run, whole, steps):
@@ -265,7 +249,7 @@ def test_tasks_of_an_array_do_all_items_once(run, whole, steps):
         assert not (run.folder / "rollout/manifest.json").exists()
         roll_out(run, task, 4)
     assert len(calls) == 2 * once
-    same(items(run), whole)
+    same(items(run.folder), whole)
     assert json.loads((run.folder / "rollout/manifest.json").read_text())["items"] == 6
     with pytest.raises(BadTask):
         roll_out(run, 4, 4)
@@ -276,7 +260,7 @@ def test_an_item_that_is_gone_is_made_again_and_no_other(run, whole, steps):
     (run.folder / "rollout/items/T1.44-2-4.npz").unlink()
     before = {path: path.stat().st_mtime_ns for path in (run.folder / "rollout/items").iterdir()}
     roll_out(run)
-    same(items(run), whole)
+    same(items(run.folder), whole)
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
 
 
@@ -287,13 +271,13 @@ def test_a_configuration_that_breaks_down_is_nan_from_there_and_takes_no_other_a
 ):
     monkeypatch.setattr(rollout_spins, "PIECE_TURNS", turns)
     roll_out(run)
-    whole = items(run)
+    whole = items(run.folder)
     shutil.rmtree(run.folder / "rollout")
     limit = -0.9
     steps.limit, steps.raises = limit, raises
     roll_out(run)
     lost = 0
-    for name, item in items(run).items():
+    for name, item in items(run.folder).items():
         temperature, start, stop = name.removesuffix(".npz").removeprefix("T").split("-")
         frames = SuzukiTrotter(4, COARSE).trajectory(starts(run, temperature)[int(start) : int(stop)], FRAMES - 1, 1)
         sick = is_sick(frames, limit)
