@@ -208,7 +208,10 @@ def export(model_dir: Path, path: Path, kind: str) -> None:
 
 
 @cli.command(epilog=example("mlmd reproduce rnn-operators --size small"))
-@click.argument("name", type=click.Choice(["rnn-operators", "least-action", "potentials", "spin-corrections"]))
+@click.argument(
+    "name",
+    type=click.Choice(["rnn-operators", "least-action", "potentials", "spin-corrections", "effective-forces"]),
+)
 @click.option("--size", type=click.Choice(["small", "published"]), default="small", help="Default: small.")
 @click.option(
     "--configs",

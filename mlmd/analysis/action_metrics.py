@@ -12,7 +12,6 @@ A path is a line of a run's table: `atoms`, `system`, `time`, `restart`, what it
 Published: Wang et al., A Neural Network for Principle of Least Action, and what its public program printed.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -30,7 +29,7 @@ WHOLE = (
 
 def published() -> dict:
     """The published numbers and where they are from."""
-    return json.loads(PUBLISHED.read_text())
+    return judging.published(PUBLISHED)
 
 
 def of_run(best: Sequence[Mapping]) -> Metrics:

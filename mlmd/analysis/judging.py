@@ -11,7 +11,9 @@ A time at which a curve crosses a threshold is missing where it does not as long
 with BEYOND, and says how long that was.
 """
 
+import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from mlmd.analysis.rollout_metrics import Metrics
@@ -29,6 +31,11 @@ class _Found(NamedTuple):
     least: bool
 
 
+def published(path: Path) -> dict:
+    """What a file of a paper's numbers says: the numbers, perhaps our goals, and where they are from."""
+    return json.loads(path.read_text())
+
+
 def add_missing(metrics: Metrics, names: Iterable[str], why: str) -> None:
     """Numbers that are not there have their place in the table all the same, with the reason."""
     for name in names:
@@ -39,6 +46,18 @@ def add_missing(metrics: Metrics, names: Iterable[str], why: str) -> None:
 def judge(metrics: Metrics, records: Iterable[Mapping]) -> list[dict]:
     """Each record with `ours`, `asked` (None where it is of a number that is not here), `verdict` and `why`."""
     return [{**record, **_judged(metrics, record)} for record in records]
+
+
+def judge_paper(metrics: Metrics, paper: Mapping) -> tuple[list[dict], list[dict]]:
+    """A record of `judge` for each published number, and one for each goal."""
+    return judge(metrics, paper["numbers"]), judge(metrics, paper["goals"])
+
+
+def of_this(metrics: Metrics, records: Iterable[Mapping]) -> list[Mapping]:
+    """The records of what is measured here: one run is never a whole paper."""
+    return [
+        record for record in records if {record["metric"], record.get("of", record["metric"])} <= metrics.values.keys()
+    ]
 
 
 def counted(records: Iterable[Mapping], verdicts: Iterable[str] = VERDICTS) -> dict[str, int]:
@@ -82,6 +101,8 @@ def _asked(metrics: Metrics, record: Mapping) -> _Found | None:
 
 
 def _compared(ours: float, asked: float, sense: str, record: Mapping) -> tuple[bool, str]:
+    if ours == asked == 0:
+        return True, "both are 0"
     if max(abs(ours), abs(asked)) <= record.get("floor", 0.0):
         return True, f"both are rounding, {ours:.1g} and {asked:.1g}"
     small, large = sorted((ours, asked))

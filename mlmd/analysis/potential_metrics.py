@@ -10,7 +10,6 @@ In reduced units energies are told in ε, forces in ε/σ, drifts over 100 units
 Parrinello, Phys. Rev. Lett. 98, 146401 (2007); F. Mattioli, F. Sciortino, J. Russo, J. Chem. Phys. 158, 104501 (2023).
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -61,12 +60,12 @@ class Drift(NamedTuple):
 
 def published() -> dict:
     """The published numbers and our goals, and where they are from."""
-    return json.loads(PUBLISHED.read_text())
+    return judging.published(PUBLISHED)
 
 
 def judge(metrics: Metrics, paper: Mapping) -> tuple[list[dict], list[dict]]:
     """A record for each published number, and one for each goal; see `judging.judge`: less is better."""
-    return judging.judge(metrics, paper["numbers"]), judging.judge(metrics, paper["goals"])
+    return judging.judge_paper(metrics, paper)
 
 
 def add_errors(metrics: Metrics, prefix: str, found: Errors, units: str) -> None:

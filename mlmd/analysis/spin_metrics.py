@@ -12,7 +12,6 @@ A scheme is `corrected`, `plain_<timestep>` of the baseline or `fourth_<timestep
 Published: S. Park, Accelerated dynamics simulation using deep learning corrections (thesis, Chosun University, 2022).
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 
 from mlmd.analysis import judging, spins
 from mlmd.analysis.rollout_metrics import Metrics
+from mlmd.analysis.schemes import scheme_name
 
 PUBLISHED = Path(__file__).parent / "published" / "spin_corrections.json"
 CORRECTED = "corrected"
@@ -73,12 +73,6 @@ class SpinRollout:
         return len(self.residue_square)
 
 
-def scheme_name(kind: str, timestep: float) -> str:
-    """`plain_1e-2` of ("plain", 0.01): all digits that the timestep has."""
-    mantissa, exponent = f"{timestep:.12e}".split("e")
-    return f"{kind}_{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
-
-
 def prefix(baseline: str, size: int, temperature: float) -> str:
     """Where the numbers of a temperature stand."""
     return f"{baseline}/{size}/{temperature:g}"
@@ -126,19 +120,17 @@ def measure(baseline: str, size: int, rollouts: Sequence[SpinRollout]) -> Metric
 
 def published() -> dict:
     """The published numbers and our goals, and where they are from."""
-    return json.loads(PUBLISHED.read_text())
+    return judging.published(PUBLISHED)
 
 
 def judge(metrics: Metrics, paper: Mapping) -> tuple[list[dict], list[dict]]:
     """A record of `judging.judge` for each published number, and one for each goal."""
-    return judging.judge(metrics, paper["numbers"]), judging.judge(metrics, paper["goals"])
+    return judging.judge_paper(metrics, paper)
 
 
 def of_this(metrics: Metrics, records: Sequence[Mapping]) -> list[Mapping]:
     """The records of what is measured here: one run is never a whole paper."""
-    return [
-        record for record in records if {record["metric"], record.get("of", record["metric"])} <= metrics.values.keys()
-    ]
+    return judging.of_this(metrics, records)
 
 
 def _add_scheme(metrics: Metrics, place: str, name: str, scheme: Scheme) -> None:

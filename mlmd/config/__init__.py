@@ -18,6 +18,7 @@ from mlmd.config.base import ConfigError, Section
 from mlmd.config.checks import check_together
 from mlmd.config.correction import Correction, check_correction
 from mlmd.config.datasets import DATASETS, SYSTEMS_1D, AnyDataset, Dataset, Newton1d
+from mlmd.config.effective_force import EffectiveForce, check_effective_force
 from mlmd.config.explain import Unions, explain, sections_in
 from mlmd.config.fit import Fit, check_fit
 from mlmd.config.models import MODELS, AnyModel, LstmOperator, Model
@@ -49,13 +50,14 @@ UNIONS: Unions = {
 # Sections that only runs with a certain stage have.
 SECTIONS_OF_STAGES = {"model": "train", "training": "train", "rollout": "rollout", "search": "rollout", "action": "act"}
 # Sections that are there only where they are wanted.
-WANTED = ("search", "action", "fit", "correction")
+WANTED = ("search", "action", "fit", "correction", "effective_force")
 # Sections that say what is trained, and the model where none is named; without theirs a run is a dataset.
-TRAINED: Mapping[str, str] = MappingProxyType({"fit": "hdnnp", "correction": "unet"})
+TRAINED: Mapping[str, str] = MappingProxyType({"fit": "hdnnp", "correction": "unet", "effective_force": "pw_energy"})
 _TRAINED_ON: Mapping[str, str] = MappingProxyType(
     {
         "fit": "potentials are trained on configurations",
         "correction": "corrections of a timestep are trained on spins",
+        "effective_force": "effective forces are trained on data of lj2d",
     }
 )
 
@@ -80,6 +82,9 @@ class Run(Section):
     correction: Correction | None = Field(
         None, description="what corrects a large timestep of spins is trained; none: no correction"
     )
+    effective_force: EffectiveForce | None = Field(
+        None, description="forces for a large timestep in two dimensions are trained; none: no forces"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -87,8 +92,8 @@ class Run(Section):
         """`cluster: slurm` is short for `cluster: {kind: slurm}`.
 
         A dataset of no named family is of newton1d, a model of no name an lstm_operator, or where there is a section
-        fit an hdnnp, where there is a section correction a unet; an action of no method gauss_newton. A section that no
-        stage of the family reads is refused.
+        fit an hdnnp, correction a unet, effective_force a pw_energy; an action of no method gauss_newton. A section
+        that no stage of the family reads is refused.
         """
         if not isinstance(values, dict):
             return values
@@ -157,6 +162,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Run:
     check_action(path, run)
     check_fit(path, run)
     check_correction(path, run)
+    check_effective_force(path, run)
     return run
 
 

@@ -107,6 +107,9 @@ class LjFewBody(Dataset):
 class Lj2d(Dataset):
     """Lennard-Jones atoms in a periodic square, from gas to solid: Park (2022), chapter 5."""
 
+    wanted: ClassVar[str] = "effective_force"
+    stages: ClassVar[tuple[str, ...]] = STAGES
+
     family: Literal["lj2d"] = Field("lj2d", description="dataset family")
     atoms: int = Field(16, gt=1, description="atoms")
     densities: Numbers = Field((0.1, 0.14, 0.2, 0.27, 0.38), description="densities (1/σ²)")
@@ -129,8 +132,7 @@ class Lj2d(Dataset):
     sweeps_between_samples: int = Field(2000, gt=0, description="Monte Carlo sweeps from one sample to the next")
     timestep: float = Field(1e-4, gt=0, description="Verlet timestep of the labels, τ_S (reduced time)")
     large_timestep: float = Field(0.1, gt=0, description="timestep that is learned, τ_L (reduced time)")
-    # Unpublished. In 8 steps, 0.8 of reduced time, an error grows by 1.2 to 1.9 e-folds (Lyapunov exponents of 1.5 to
-    # 2.4): about as far as a label still says something of the first step. Chains of 1, 2 and 4 are part of it.
+    # Unpublished. In 8 steps an error grows by 1.2 to 1.9 e-folds: Lyapunov exponents are 1.5 to 2.4.
     chain: int = Field(8, gt=0, description="large timesteps that are stored of each sample, χ")
     train_fraction: TrainFraction = Field(0.8, description="share of the samples trained on; the rest validates")
     test_temperatures: Numbers = Field((0.27, 0.47, 0.71), description="temperatures (ε/k) of the test samples")
@@ -331,7 +333,7 @@ class Spins(Dataset):
     """Heisenberg spins on a periodic cubic lattice: Park (2022), chapter 4."""
 
     wanted: ClassVar[str] = "correction"
-    stages: ClassVar[tuple[str, ...]] = ("generate", "train", "rollout", "report")
+    stages: ClassVar[tuple[str, ...]] = STAGES
 
     family: Literal["spins"] = Field("spins", description="dataset family")
     baseline: Literal["st2_exact", "frozen_field"] = Field(

@@ -1,4 +1,4 @@
-"""The section `model` of a run file: one class for each kind of operator, potential or correction, by the key `name`.
+"""The section `model` of a run file: one class for each kind of operator, potential, correction or force, by `name`.
 
 Besides its keys each says which dataset families it is for, how many states it sees (`window`), whether it predicts the
 change from the last of them (`residual`), and over how many large steps on its own output it is trained (`unroll`).
@@ -207,6 +207,71 @@ class SublatticeTurns(SpinModel):
     dtype: Literal["float64"] = Field("float64", description="precision of weights and arithmetic")
 
 
+class ForceModel(Model):
+    """Effective forces in the kicks of a large step of atoms in two dimensions: Park (2022), chapter 5."""
+
+    families: ClassVar[tuple[str, ...]] = ("lj2d",)
+
+    stages: int = Field(
+        1, gt=0, le=16, description="drifts in a large step, a kick before and after each; published: 1"
+    )
+    prior: Literal["none", "lennard_jones"] = Field(
+        "none", description="what the learned forces are added to: nothing (published), or the atoms' own forces"
+    )
+    mirrored: bool = Field(False, description="the last kicks are the first ones seen backwards in time; published: no")
+    unroll: Unroll = Field(1, description="large steps chained in training, χ")
+    dtype: Precision = Field("float64", description="precision of training; rollouts have float64")
+
+    def check(self, path: Path) -> None:
+        """Raises ConfigError, naming `path`, for keys that do not fit each other."""
+        if self.stages > 1 and self.prior == "none":
+            told = "none goes with one stage; more of them make a step of the atoms' own forces, lennard_jones"
+            raise ConfigError(path, "model.prior", told)
+
+
+Units = Annotated[int, Field(ge=0, le=256)]
+GridDistance = Annotated[float, Field(gt=0, le=2)]
+
+
+class PairForces(ForceModel):
+    """A network of each pair's relative position and momentum: equations 5.4 to 5.6."""
+
+    name: Literal["pw"] = Field("pw", description="kind of effective force")
+    hidden: Units = Field(64, description="hidden units of each pair network; 0: pair terms alone, with a prior")
+    momentum: bool = Field(True, description="pair networks see relative momenta, as published")
+
+    def check(self, path: Path) -> None:
+        """See ForceModel."""
+        super().check(path)
+        if self.hidden == 0 and self.prior == "none":
+            raise ConfigError(path, "model.hidden", "without units and without a prior there is no force; use 64")
+
+
+class ManyBodyForces(ForceModel):
+    """A network of the forces and momenta on six points around each atom: equations 5.7 to 5.12."""
+
+    name: Literal["mb"] = Field("mb", description="kind of effective force")
+    units: Annotated[int, Field(gt=0, le=256)] = Field(64, description="hidden units of each many-body network")
+    grid: GridDistance = Field(0.5, description="distance of the six points from their atom (σ); unpublished")
+
+
+class CombinedForces(PairForces):
+    """Both, weighted by learned sigmoids: equations 5.13 and 5.14."""
+
+    name: Literal["pw_mb"] = Field("pw_mb", description="kind of effective force")
+    units: Annotated[int, Field(gt=0, le=256)] = Field(64, description="hidden units of each many-body network")
+    grid: GridDistance = Field(0.5, description="distance of the six points from their atom (σ); unpublished")
+
+
+class PairEnergies(ForceModel):
+    """Gradients of a learned pair energy in each kick: symplectic, reversible, momentum kept to rounding."""
+
+    name: Literal["pw_energy"] = Field("pw_energy", description="kind of effective force")
+    stages: int = Field(7, gt=0, le=16, description="drifts in a large step, a kick before and after each")
+    prior: Literal["lennard_jones"] = Field("lennard_jones", description="what the learned pair energies are added to")
+    mirrored: Literal[True] = Field(True, description="the last kicks are the first ones seen backwards in time")
+
+
 MODELS: Mapping[str, type[Model]] = MappingProxyType(
     {
         "lstm_operator": LstmOperator,
@@ -217,9 +282,24 @@ MODELS: Mapping[str, type[Model]] = MappingProxyType(
         "fingerprints": Fingerprints,
         "unet": Unet,
         "sublattice_turns": SublatticeTurns,
+        "pw": PairForces,
+        "mb": ManyBodyForces,
+        "pw_mb": CombinedForces,
+        "pw_energy": PairEnergies,
     }
 )
 AnyModel = Annotated[
-    LstmOperator | ShearMap | ActionAngle | PairShears | Hdnnp | Fingerprints | Unet | SublatticeTurns,
+    LstmOperator
+    | ShearMap
+    | ActionAngle
+    | PairShears
+    | Hdnnp
+    | Fingerprints
+    | Unet
+    | SublatticeTurns
+    | PairForces
+    | ManyBodyForces
+    | CombinedForces
+    | PairEnergies,
     Field(discriminator="name"),
 ]

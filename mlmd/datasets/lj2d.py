@@ -69,7 +69,7 @@ def schema(config: Any) -> dict[str, ArraySchema]:
         length = {"frame": _steps(config, part) + 1, "atom": config.dataset.atoms, "dim": DIM}
         for density in range(len(config.dataset.densities)):
             for temperature, count in enumerate(_counts(config, part)):
-                path = _place(config, part, density, temperature)
+                path = place_of(config, part, density, temperature)
                 found |= schema_of(path, names, {"system": count, **length}, config.dataset.block)
     return found
 
@@ -87,7 +87,7 @@ def item_slice(config: Any, row: Row) -> tuple[int, int]:
 def simulate(config: Any, row: Row) -> dict[str, np.ndarray]:
     """Samples of one block and their trajectories. Raises SimulationFailure with the sample's place in the store."""
     data, part = config.dataset, row["part"]
-    path = _place(config, part, row["density"], row["temperature"])
+    path = place_of(config, part, row["density"], row["temperature"])
     density, temperature = data.densities[row["density"]], _temperatures(config, part)[row["temperature"]]
     potential = LennardJones(cutoff=data.cutoff, shift=data.shift)
     box = np.full(DIM, (data.atoms / density) ** (1 / DIM))
@@ -115,10 +115,28 @@ def moments(config: Any, row: Row, arrays: Mapping[str, np.ndarray]) -> dict[str
     """
     if row["part"] == "test":
         return {}
-    path = _place(config, "samples", row["density"], row["temperature"])
+    path = place_of(config, "samples", row["density"], row["temperature"])
     trained = arrays[f"{path}/split"] == TRAIN
     changes = [np.diff(arrays[f"{path}/{name}"][trained], axis=1) for name in ("position", "velocity")]
     return {"change": windows.moments(np.concatenate(changes, axis=-1))}
+
+
+def markov_chains(
+    rng: np.random.Generator,
+    streams: np.ndarray,
+    potential: LennardJones,
+    atoms: int,
+    box: np.ndarray,
+    temperature: float,
+    *,
+    samples: int,
+    sweeps: int,
+    equilibration: int,
+) -> monte_carlo.Samples:
+    """Samples of one Markov chain for each of `streams`, each from a random placement of its own; `rng` places."""
+    starts = np.stack([random_placement(rng, atoms, box, NEAREST, dim=DIM) for _ in streams])
+    length = {"samples": samples, "sweeps": sweeps, "equilibration": equilibration}
+    return monte_carlo.sample(potential, starts, box, temperature, streams, **length)
 
 
 def _sampled(config: Any, row: Row, potential: LennardJones, box: np.ndarray, temperature: float) -> np.ndarray:
@@ -127,13 +145,13 @@ def _sampled(config: Any, row: Row, potential: LennardJones, box: np.ndarray, te
     count = row["stop"] - row["start"]
     chains = min(CHAINS, count)
     key = (row["density"], row["temperature"], row["start"] // data.block)
-    rng = stream(config.seed, _START[part], *key)
-    found = monte_carlo.sample(
+    found = markov_chains(
+        stream(config.seed, _START[part], *key),
+        random.streams(config.seed, chains, (_CHAIN[part], *key)),
         potential,
-        np.stack([random_placement(rng, data.atoms, box, NEAREST, dim=DIM) for _ in range(chains)]),
+        data.atoms,
         box,
         temperature,
-        random.streams(config.seed, chains, (_CHAIN[part], *key)),
         samples=-(-count // chains),
         sweeps=data.sweeps_between_samples,
         equilibration=data.equilibration_sweeps,
@@ -164,5 +182,6 @@ def _steps(config: Any, part: str) -> int:
     return data.chain if part == "samples" else round(data.test_time / data.large_timestep)
 
 
-def _place(config: Any, part: str, density: int, temperature: int) -> str:
+def place_of(config: Any, part: str, density: int, temperature: int) -> str:
+    """Where the arrays of a part at these places in the lists of densities and temperatures lie in the store."""
     return f"rho{config.dataset.densities[density]!r}/T{_temperatures(config, part)[temperature]!r}/{part}"

@@ -1,8 +1,9 @@
 """The trainable models by name: one published idea a file, in Keras.
 
 What an operator's module offers is said in `mlmd.models.base`, what a potential's descriptors offer in
-`mlmd.models.descriptors`, what a correction of spins offers in `mlmd.models.spin_problem`; the run file's keys of each
-are in `mlmd.config.models`. Modules are named and imported on demand, as Keras takes seconds.
+`mlmd.models.descriptors`, what a correction of spins offers in `mlmd.models.spin_problem`, what effective forces offer
+in `mlmd.models.effective_force`; the run file's keys of each are in `mlmd.config.models`. Modules are named and
+imported on demand, as Keras takes seconds.
 """
 
 import importlib
@@ -23,6 +24,7 @@ MODELS: Mapping[str, str] = MappingProxyType(
         "pair_shears": "mlmd.models.pair_shears",
         "unet": "mlmd.models.unet",
         "sublattice_turns": "mlmd.models.sublattice_turns",
+        **dict.fromkeys(("pw", "mb", "pw_mb", "pw_energy"), "mlmd.models.effective_force"),
     }
 )
 

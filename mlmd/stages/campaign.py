@@ -63,7 +63,7 @@ def in_turn(file: Path, stop: StopFlag, *stages: Callable[[], object]) -> None:
 
 
 def train_missing(run: Run, file: Path, accept: Collection[str]) -> None:
-    """Trains the operators, potentials or correction of a run, where not all of them stand."""
+    """Trains what a run trains, where not all of them stand."""
     if not is_trained(run, accept):
         train.train(run, f"mlmd train {file}", accept)
 

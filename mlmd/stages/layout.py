@@ -44,17 +44,25 @@ def correction(run: Run) -> Path:
     return run.folder / "model"
 
 
+def effective_force(run: Run) -> Path:
+    """The folder of effective forces: as that of an operator."""
+    return run.folder / "model"
+
+
 def kind(run: Run) -> str:
-    """What the run trains, in a word."""
-    return "potential" if run.fit is not None else "correction" if run.correction is not None else "operator"
+    """What the run trains, in a word or two."""
+    wanted = {"potential": run.fit, "correction": run.correction, "effective force": run.effective_force}
+    return next((word for word, section in wanted.items() if section is not None), "operator")
 
 
 def trained(run: Run) -> list[Path]:
-    """The folder of each operator, potential or correction that the run trains."""
+    """The folder of each operator, potential, correction or effective force that the run trains."""
     if run.fit is not None:
         return [potential(run, member) for member in range(run.fit.committee)]
     if run.correction is not None:
         return [correction(run)]
+    if run.effective_force is not None:
+        return [effective_force(run)]
     return [model(run, system, stride) for system, stride in operators(run)]
 
 
@@ -72,6 +80,12 @@ def rollout_item(run: Run, row: dict) -> Path:
 def spin_item(run: Run, row: dict) -> Path:
     """The curves of one rollout item of spins."""
     return run.folder / "rollout" / "items" / f"T{row['temperature']!r}-{row['start']}-{row['stop']}.npz"
+
+
+def force_item(run: Run, row: dict) -> Path:
+    """The curves of one rollout item of effective forces."""
+    name = f"rho{row['density']!r}-T{row['temperature']!r}-{row['start']}-{row['stop']}.npz"
+    return run.folder / "rollout" / "items" / name
 
 
 def act(run: Run) -> Path:

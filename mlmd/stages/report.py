@@ -36,7 +36,7 @@ _VERDICTS = ("reached", "not reached", "cannot be reached")
 def report(run: Run) -> dict[str, float | None]:
     """Writes the files below the run's folder and returns the metrics.
 
-    Runs that seek paths, train a potential or correct a timestep have reports of their own.
+    Runs that seek paths, train a potential, correct a timestep or train effective forces have reports of their own.
 
     Raises `ConfigError` for a family without operators, `StoreMissing` where nothing has been rolled out,
     `ItemsUnfinished` where something has not, and `MadeFromAnotherConfig` where what has been rolled out are not the
@@ -55,6 +55,10 @@ def report(run: Run) -> dict[str, float | None]:
         from mlmd.stages import spin_report
 
         return spin_report.report(run)
+    if run.effective_force is not None:
+        from mlmd.stages import force_report
+
+        return force_report.report(run)
     started = time.time()
     if (layout.rollout_ledger(run) / "table.json").exists():
         open_table(run, f"mlmd rollout {run.folder / 'run.yaml'}")

@@ -44,6 +44,7 @@ CAMPAIGNS: Mapping[str, str] = MappingProxyType(
         "least-action": "mlmd.stages.reproduce_least_action",
         "potentials": "mlmd.stages.reproduce_potentials",
         "spin-corrections": "mlmd.stages.reproduce_spins",
+        "effective-forces": "mlmd.stages.reproduce_forces",
     }
 )
 NAME = "rnn-operators"

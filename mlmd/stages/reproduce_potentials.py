@@ -23,9 +23,9 @@ from mlmd.config import potential_campaign as config
 from mlmd.config.potential_campaign import PotentialCampaign, ice_of
 from mlmd.datasets.configurations import SUBSTANCES
 from mlmd.stages import campaign as work
-from mlmd.stages import generate, potential_report
+from mlmd.stages import generate, potential_report, reproduce_judged
 from mlmd.stages.potential_parts import HELD_OUT, ICE, VALIDATED
-from mlmd.stages.reproduce import add_study, carry_out, figures_of, write_files
+from mlmd.stages.reproduce import add_study, carry_out, figures_of
 
 NAME = "potentials"
 TEMPLATE = "reproduce_potentials.html"
@@ -96,9 +96,7 @@ def measure(
     for study, keys in OF_STUDIES.items():
         told = failures.get(f"study {study}", judging.NOT_HERE)
         judging.add_missing(metrics, keys, told)
-    paper = potential_metrics.published()
-    named = [record["metric"] for part in ("numbers", "goals") for record in paper[part]]
-    judging.add_missing(metrics, named, judging.NOT_HERE)
+    reproduce_judged.add_missing_records(metrics, potential_metrics.published())
     return metrics
 
 
@@ -110,26 +108,17 @@ def write(
     started: float,
 ) -> None:
     """Merges what the runs and studies have, and writes the campaign's files."""
-    paper = potential_metrics.published()
-    metrics = measure(campaign, gathered, studied, failures)
-    records, goals = potential_metrics.judge(metrics, paper)
-    write_files(
+    reproduce_judged.write(
         campaign,
-        metrics,
-        {"paper": paper["paper"], "numbers": records, "goals": goals},
+        measure(campaign, gathered, studied, failures),
+        potential_metrics.published(),
         failures,
         started,
         TEMPLATE,
-        studied=studied,
-        paper=paper,
+        studied,
+        judging.VERDICTS[:2],
         words={name: WORDS[units_of(run)] for name, run in campaign.runs.items()},
         parts={name: parts_of(campaign.runs[name], found) for name, found in gathered.items()},
-        records=records,
-        goals=goals,
-        counts=[
-            (title, judging.counted(part, judging.VERDICTS[:2]))
-            for title, part in (("published numbers", records), ("goals", goals))
-        ],
         gathered=gathered,
         of_runs={name: figures_of(campaign.runs[name], SHOWN) for name in gathered},
     )

@@ -19,14 +19,14 @@ from pathlib import Path
 from hpc import store
 from mlmd.analysis import judging, spin_metrics
 from mlmd.analysis.rollout_metrics import Metrics
-from mlmd.analysis.spin_metrics import scheme_name
+from mlmd.analysis.schemes import scheme_name
 from mlmd.config import Run
 from mlmd.config import spin_campaign as config
 from mlmd.config.models import SpinModel
 from mlmd.config.spin_campaign import Place, SpinCampaign, place_of
 from mlmd.stages import campaign as work
-from mlmd.stages import layout
-from mlmd.stages.reproduce import add_study, carry_out, figures_of, write_files
+from mlmd.stages import layout, reproduce_judged
+from mlmd.stages.reproduce import add_study, carry_out, figures_of
 
 NAME = "spin-corrections"
 TEMPLATE = "reproduce_spins.html"
@@ -86,9 +86,7 @@ def measure(
         places = [name, *([str(place_of(run))] if standing[place_of(run)] == name else [])]
         for place in places:
             _add_run(metrics, place, run, found)
-        for key, value in found["metrics"].items():
-            if key.startswith("training/"):
-                metrics.put(f"{name}/{key}", value, found["reasons"].get(key, "not finite"))
+        reproduce_judged.add_part(metrics, f"{name}/training", found, "training/")
     for name, found in studied.items():
         add_study(metrics, name, found)
     for place in (Place(baseline, size) for baseline in SpinModel.baselines for size in SIZES):
@@ -99,9 +97,7 @@ def measure(
             pattern.format(run=name, temperature=temperature) for name in campaign.runs for temperature in TEMPERATURES
         ]
         judging.add_missing(metrics, keys, failures.get(f"study {study}", judging.NOT_HERE))
-    paper = spin_metrics.published()
-    records = [record for part in ("numbers", "goals") for record in paper[part]]
-    judging.add_missing(metrics, [record["metric"] for record in records], judging.NOT_HERE)
+    reproduce_judged.add_missing_records(metrics, spin_metrics.published())
     return metrics
 
 
@@ -123,37 +119,29 @@ def write(
     started: float,
 ) -> None:
     """Merges what the runs and studies have, and writes the campaign's files."""
-    paper = spin_metrics.published()
     metrics = measure(campaign, gathered, studied, failures)
-    records, goals = spin_metrics.judge(metrics, paper)
     moved = {str(place): name for place, name in transferred(campaign).items()}
-    write_files(
+    reproduce_judged.write(
         campaign,
         metrics,
-        {"paper": paper["paper"], "numbers": records, "goals": goals, "transferred": moved},
+        spin_metrics.published(),
         failures,
         started,
         TEMPLATE,
-        studied=studied,
-        paper=paper,
+        studied,
+        told={"transferred": moved},
         standing={name: str(place) for place, name in campaign.standing().items()},
         transferred=moved,
         columns=(*EXPECTED, SPEEDUP),
         lines=_lines(campaign, metrics, moved),
         ratios=_ratios(metrics),
-        records=records,
-        goals=goals,
-        counts=[(title, judging.counted(part)) for title, part in (("published numbers", records), ("goals", goals))],
         of_runs={name: figures_of(campaign.runs[name], SHOWN) for name in gathered},
     )
 
 
 def _add_run(metrics: Metrics, place: str, run: Run, found: Mapping) -> None:
     """A run's numbers under its name, or under its baseline and lattice size."""
-    begin = f"{place_of(run)}/"
-    for key, value in found["metrics"].items():
-        if key.startswith(begin):
-            metrics.put(f"{place}/{key.removeprefix(begin)}", value, found["reasons"].get(key, "not finite"))
+    reproduce_judged.add_part(metrics, place, found, f"{place_of(run)}/")
     metrics.put(f"{place}/residue_std", found["residue_std"], "not finite")
     for temperature in run.dataset.test_temperatures:
         _add_speedup(metrics, f"{place}/{temperature:g}", run.dataset.timestep)

@@ -44,6 +44,11 @@ def rollout(run: Run, command: str, task: int = 0, tasks: int = 1) -> None:
 
         rollout_spins.rollout(run, command, task, tasks)
         return
+    if run.effective_force is not None:
+        from mlmd.stages import rollout_forces
+
+        rollout_forces.rollout(run, command, task, tasks)
+        return
     share.roll_out(run, open_table, layout.rollout_item, _rolled_out, command, task, tasks)
 
 

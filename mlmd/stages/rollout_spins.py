@@ -24,7 +24,8 @@ from hpc import ledger, store
 from hpc.errors import MadeFromAnotherConfig, StoreMissing
 from mlmd import config
 from mlmd.analysis import spins
-from mlmd.analysis.spin_metrics import CORRECTED, scheme_name
+from mlmd.analysis.schemes import scheme_name
+from mlmd.analysis.spin_metrics import CORRECTED
 from mlmd.config import Run
 from mlmd.datasets.spins import place_of
 from mlmd.physics.heisenberg import NonFiniteSpin

@@ -12,7 +12,7 @@ ACTIVE = ("pending", "running")
 
 
 def status(run: Run) -> str:
-    """One line a stage, and one for each operator, potential or correction in training or job in the queue."""
+    """One line a stage, and one for each of what is trained, and each job in the queue."""
     jobs = _jobs(run)
     active = {stage for stage, (_, state) in jobs.items() if state in ACTIVE}
     lines = [

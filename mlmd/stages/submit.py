@@ -22,6 +22,7 @@ TRAIN_SCRIPTS = {
     "operator": "train_lstm.slurm",
     "potential": "train_potential.slurm",
     "correction": "train_unet.slurm",
+    "effective force": "train_effective_force.slurm",
 }
 
 
@@ -78,6 +79,9 @@ def _cost(run: Run, scheduler: Scheduler) -> str:
     if run.correction is not None:
         what = f"a correction of {run.dataset.baseline} steps of {run.dataset.timestep:g}, {run.model.name}"
         return f"{run.name}: {what}, lattice of {run.dataset.size}³ spins, {run.rollout.tasks} rollout tasks, {by}"
+    if run.effective_force is not None:
+        what = f"effective forces for a step of {run.dataset.large_timestep:g}, {run.model.name}"
+        return f"{run.name}: {what}, {run.dataset.atoms} atoms, {run.rollout.tasks} rollout tasks, {by}"
     if "train" not in run.stages:
         return f"{run.name}: a dataset of the family {run.dataset.family}, {by}"
     systems, operators, tasks = len(run.operator_systems), len(list(layout.operators(run))), run.rollout.tasks

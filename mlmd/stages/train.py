@@ -1,4 +1,4 @@
-"""Dataset → operators, a potential or a correction of spins, on one process or many, by one command."""
+"""Dataset → what a run trains: operators, a potential, a correction, effective forces; on one process or many."""
 
 import dataclasses
 import json
@@ -33,6 +33,7 @@ FREE_KEYS = (
 )
 # What of a correction its training depends on.
 LEARNED_OF_CORRECTION = ("correction.samples", "correction.augment", "correction.renormalize")
+LEARNED_OF_FORCE = ("effective_force.samples", "effective_force.energy_weight")
 FREE_OF_FIT = ("fit.committee", "fit.active", "fit.test_files", "fit.test_energy")
 log = logging.getLogger(__name__)
 
@@ -59,8 +60,8 @@ def train(run: Run, command: str, accept: Collection[str] = ()) -> None:
         if run.fit is not None:
             _train_potential(run, workers, lock, stop, accept)
             return
-        if run.correction is not None:
-            _train_correction(run, workers, lock, stop, accept)
+        if run.correction is not None or run.effective_force is not None:
+            _train_one(run, workers, lock, stop, accept)
             return
         operators = list(layout.operators(run))
         unfinished = [operator for operator in operators if not is_finished(layout.model(run, *operator), lock, accept)]
@@ -95,18 +96,19 @@ def _train_potential(
     train_potential.train_members(run, members, workers, lock, stop, accept)
 
 
-def _train_correction(
-    run: Run, workers: ranks.Ranks, lock: dict, stop: preempt.StopFlag, accept: Collection[str]
-) -> None:
-    if is_finished(layout.correction(run), lock, accept):
+def _train_one(run: Run, workers: ranks.Ranks, lock: dict, stop: preempt.StopFlag, accept: Collection[str]) -> None:
+    """The one correction or effective force of the run."""
+    (folder,) = layout.trained(run)
+    if is_finished(folder, lock, accept):
         if workers.first:
-            log.info("the correction is trained")
+            log.info("the %s is trained", layout.kind(run))
         return
     from hpc import training
-    from mlmd.stages import train_correction
+    from mlmd.stages import train_correction, train_force
 
     training.configure(run.model.dtype, ranks.threads_per_rank())
-    train_correction.train_correction(run, workers, lock, stop, accept)
+    learn = train_correction.train_correction if run.correction is not None else train_force.train_force
+    learn(run, workers, lock, stop, accept)
 
 
 def check_only(run: Run, command: str) -> str:
@@ -122,6 +124,10 @@ def check_only(run: Run, command: str) -> str:
         from mlmd.stages import train_correction
 
         return train_correction.check_only(run)
+    if run.effective_force is not None:
+        from mlmd.stages import train_force
+
+        return train_force.check_only(run)
     alone = ranks.SingleProcess()
     told = []
     for system, stride in layout.operators(run):
@@ -140,6 +146,9 @@ def conditions(run: Run, size: int) -> dict:
     if run.correction is not None:
         said = config.flat(run.correction, "correction")
         keys |= {key: said[key] for key in LEARNED_OF_CORRECTION}
+    if run.effective_force is not None:
+        said = config.flat(run.effective_force, "effective_force")
+        keys |= {key: said[key] for key in LEARNED_OF_FORCE}
     for key in free:
         del keys[key]
     data = provenance.config_hash({k: v for k, v in identity(run).items() if k != "dataset.systems"})

@@ -12,7 +12,7 @@ from hpc.errors import DamagedItems, UserError
 from mlmd import datasets
 from mlmd.config import Run
 from mlmd.models import load_potential
-from mlmd.rollout import compiled, spin_steps
+from mlmd.rollout import compiled, force_steps, spin_steps
 from mlmd.rollout.operator import UnusableModel
 from mlmd.stages import layout, share
 from mlmd.stages.progress import progress
@@ -24,6 +24,7 @@ LOADERS: Mapping[str, Callable[[Path], object]] = MappingProxyType(
         "operator": compiled.load,
         "potential": load_potential,
         "correction": spin_steps.load,
+        "effective force": force_steps.load,
     }
 )
 DAMAGED = (InvalidInput, UnusableModel, zipfile.BadZipFile, zlib.error, OSError)
@@ -60,7 +61,9 @@ def verify(run: Run, command: str, repair: bool) -> str:
 
 def _later(run: Run) -> list[tuple[str, Path, Callable[[dict], Path]]]:
     """Stages after training whose items are one file each: name, ledger, and the file of a row."""
-    rolled_out = layout.rollout_item if run.correction is None else layout.spin_item
+    rolled_out = {"correction": layout.spin_item, "effective force": layout.force_item}.get(
+        layout.kind(run), layout.rollout_item
+    )
     stages = {
         "rollout": (layout.rollout_ledger(run), lambda row: rolled_out(run, row)),
         "act": (layout.act_ledger(run), lambda row: layout.act_item(run, row)),

@@ -8,6 +8,7 @@ import pytest
 from mlmd.analysis import judging, spin_metrics, spin_plots, spins
 from mlmd.analysis.plots import png
 from mlmd.analysis.rollout_metrics import Metrics
+from mlmd.analysis.schemes import scheme_name
 from mlmd.physics import heisenberg
 from tests.tolerances import MANY_STEPS, ROUNDING
 
@@ -124,7 +125,7 @@ def test_one_step_error_is_one_where_nothing_is_corrected_and_is_a_ratio_of_leng
     [(0.1, "1e-1"), (0.05, "5e-2"), (0.01, "1e-2"), (0.001, "1e-3"), (0.3, "3e-1"), (0.025, "2.5e-2"), (2.0, "2e0")],
 )
 def test_schemes_are_named_by_all_digits_of_their_timestep(timestep, name):
-    assert spin_metrics.scheme_name("plain", timestep) == f"plain_{name}"
+    assert scheme_name("plain", timestep) == f"plain_{name}"
 
 
 def item(random, numbers, temperature=0.4, crossing=1.5):

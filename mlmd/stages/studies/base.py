@@ -20,6 +20,8 @@ from mlmd.stages.rollout import rows
 PUBLISHED_TIME = 1000.0
 # A clock is read this often, and the best reading counts: all others were disturbed.
 REPEATS = 5
+# Steps that are timed together take at least so many seconds.
+LEAST_SECONDS = 0.05
 
 
 @dataclass
@@ -99,6 +101,26 @@ def best_seconds(work: Callable[[], object], repeats: int = REPEATS) -> float:
         work()
         taken.append(time.perf_counter() - started)
     return min(taken)
+
+
+def seconds_per_step(advance: Callable[[int], object], readings: int = REPEATS, least: float = LEAST_SECONDS) -> float:
+    """Seconds of the processor's time that each step of `advance(steps)` takes, on one thread.
+
+    The best of several readings of at least `least` seconds, after a first one that compiles.
+    """
+    advance(1)
+    many, taken = 1, 0.0
+    while taken < least:
+        many *= 2 if taken < 0.4 * least else 3
+        taken = _processor_seconds(advance, many)
+    return min([taken, *(_processor_seconds(advance, many) for _ in range(readings - 1))]) / many
+
+
+def _processor_seconds(advance: Callable[[int], object], steps: int) -> float:
+    # Of the processor: others may be at work on this machine.
+    started = time.process_time()
+    advance(steps)
+    return time.process_time() - started
 
 
 def _rollouts(run: Run, system: str, stride: int, part: str) -> Iterator[Rollout]:

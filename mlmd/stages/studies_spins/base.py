@@ -1,7 +1,6 @@
 """What the studies of spins share: the trained steps of a campaign, states in equilibrium, rollouts, clocks."""
 
 import functools
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from mlmd.rollout import spin_steps
 from mlmd.rollout.spin_steps import SpinSteps
 from mlmd.rollout.sublattice_turns import SublatticeTurns
 from mlmd.stages import layout, rollout_spins
+from mlmd.stages.studies.base import seconds_per_step
 
 # Below, at and above the critical temperature, J/k (thesis, section 4.2).
 TEMPERATURES = (0.4, 1.44, 2.4)
@@ -105,16 +105,5 @@ def seconds_per_time(steps: SpinSteps, starts: np.ndarray) -> float:
 
     All of `starts` go together, on one thread. The best of several readings, after a first one that compiles.
     """
-    steps.run(starts, 1)
-    many, taken = 1, 0.0
-    while taken < LEAST_SECONDS:
-        many *= 2 if taken < 0.4 * LEAST_SECONDS else 3
-        taken = _seconds(steps, starts, many)
-    best = min([taken, *(_seconds(steps, starts, many) for _ in range(READINGS - 1))])
-    return best / (many * steps.timestep * len(starts))
-
-
-def _seconds(steps: SpinSteps, starts: np.ndarray, many: int) -> float:
-    started = time.process_time()
-    steps.run(starts, many)
-    return time.process_time() - started
+    taken = seconds_per_step(lambda many: steps.run(starts, many), READINGS, LEAST_SECONDS)
+    return taken / (steps.timestep * len(starts))

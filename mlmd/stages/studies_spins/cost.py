@@ -15,7 +15,8 @@ from types import MappingProxyType
 import numpy as np
 
 from mlmd.analysis import judging, spins, study_plots
-from mlmd.analysis.spin_metrics import Scheme, scheme_name
+from mlmd.analysis.schemes import scheme_name
+from mlmd.analysis.spin_metrics import Scheme
 from mlmd.config import Run
 from mlmd.physics.integrators import SPIN_BASELINES, SuzukiTrotter
 from mlmd.stages.studies.base import Study

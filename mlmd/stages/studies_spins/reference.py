@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mlmd.analysis import judging, spins
-from mlmd.analysis.spin_metrics import scheme_name
+from mlmd.analysis.schemes import scheme_name
 from mlmd.config import Run
 from mlmd.physics.integrators import SuzukiTrotter
 from mlmd.rollout.spin_steps import SpinSteps

@@ -12,7 +12,8 @@ from types import MappingProxyType
 
 from mlmd.analysis import spin_metrics
 from mlmd.analysis.rollout_metrics import Metrics
-from mlmd.analysis.spin_metrics import CORRECTED, prefix, scheme_name
+from mlmd.analysis.schemes import scheme_name
+from mlmd.analysis.spin_metrics import CORRECTED, prefix
 from mlmd.config import Run
 from mlmd.physics.integrators import SPIN_BASELINES, SuzukiTrotter
 from mlmd.stages.studies.base import Study
