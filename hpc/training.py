@@ -268,7 +268,8 @@ class Trainer:
         with tf.GradientTape() as tape:
             loss = self.objective.measures(self.model, batch, True)[0]
         gradients = tape.gradient(loss, [v.value for v in self.model.trainable_variables])
-        shapes = [g.shape for g in gradients]
+        # Those of the weights: where something was broadcast, a gradient's own shape is not known beforehand.
+        shapes = [v.value.shape for v in self.model.trainable_variables]
         extra = tf.stack([loss, tf.cast(stopping, loss.dtype)])
         total = self.ranks.sum(tf.concat([*(tf.reshape(g, [-1]) for g in gradients), extra], axis=0))
         *flat, extra = tf.split(total, [shape.num_elements() for shape in shapes] + [2])

@@ -14,7 +14,8 @@ A place is `<density>/<temperature>`. What is told of other schemes than the lea
     <place>/momentum                           largest change of a component per atom
     <place>/cost_ratio                         time that a unit of time takes, over Verlet's at 0.01
     all/[<temperature>/]unstable[_<scheme>]    sums over places
-    all/{distance_ratio,energy_shift,cost_ratio,<quantity>_error}    largest over places
+    all/blow_ups_{per_million_steps,low,high}  of the steps of all places
+    all/{distance_ratio,energy_shift,cost_ratio,momentum,<quantity>_error}    largest over places
 
 A scheme is `learned`, `verlet_<timestep>`, or `exact`, Verlet at a timestep that keeps the distributions.
 Published: S. Park, Accelerated dynamics simulation using deep learning corrections (thesis, Chosun University, 2022).
@@ -35,7 +36,13 @@ LEARNED, EXACT, BESIDE = "learned", "exact", scheme_name("verlet", 0.01)
 # Measures of every scheme, and the distributions that are compared, in the order of tables.
 MEASURES = ("unstable", "distance", "energy_shift", "energy_std")
 QUANTITIES = tuple(effective_forces.SIZES)
-LARGEST = ("distance_ratio", "energy_shift", "cost_ratio", *(f"{quantity}_error" for quantity in QUANTITIES))
+LARGEST = (
+    "distance_ratio",
+    "energy_shift",
+    "cost_ratio",
+    "momentum",
+    *(f"{quantity}_error" for quantity in QUANTITIES),
+)
 # Trajectories are compared so many Lyapunov times long; twins have parted at this √Δ.
 LYAPUNOV_TIMES, TOLERANCE = 3.0, 1e-3
 # What an item has of a scheme for each of its configurations.
@@ -288,12 +295,17 @@ def _add_distributions(metrics: Metrics, rollout: ForceRollout) -> None:
 
 
 def _add_blow_ups(metrics: Metrics, rollout: ForceRollout) -> None:
-    place, learned = rollout.place, rollout.schemes[LEARNED]
-    millions = float(learned.steps.sum()) / 1e6
-    low, high = effective_forces.poisson_interval(learned.lost)
-    for name, events in (("per_million_steps", learned.lost), ("low", low), ("high", high)):
+    learned = rollout.schemes[LEARNED]
+    _put_blow_ups(metrics, rollout.place, [learned])
+    metrics.put(f"{rollout.place}/momentum", learned.momentum.max(), _lost(learned))
+
+
+def _put_blow_ups(metrics: Metrics, place: str, learned: Sequence[Scheme]) -> None:
+    """Of all their steps together."""
+    lost, millions = sum(scheme.lost for scheme in learned), sum(float(scheme.steps.sum()) for scheme in learned) / 1e6
+    low, high = effective_forces.poisson_interval(lost)
+    for name, events in (("per_million_steps", lost), ("low", low), ("high", high)):
         metrics.put(f"{place}/blow_ups_{name}", events / millions if millions else None, "no step was taken")
-    metrics.put(f"{place}/momentum", learned.momentum.max(), _lost(learned))
 
 
 def _add_cost(metrics: Metrics, rollout: ForceRollout) -> None:
@@ -305,6 +317,7 @@ def _add_cost(metrics: Metrics, rollout: ForceRollout) -> None:
 
 
 def _add_all(metrics: Metrics, rollouts: Sequence[ForceRollout]) -> None:
+    _put_blow_ups(metrics, "all", [rollout.schemes[LEARNED] for rollout in rollouts])
     temperatures = dict.fromkeys(f"{rollout.temperature:g}/" for rollout in rollouts)
     for begin in (*temperatures, ""):
         here = [rollout for rollout in rollouts if begin in (f"{rollout.temperature:g}/", "")]

@@ -23,7 +23,8 @@ of a pair energy, so pw_energy is symplectic for any weights. `mirrored`: kick S
 and a, b read the same backwards. The published input τ/2 is a constant of one model, and left out.
 
 Loss (5.15): mean squares of positions and momenta after each of χ = `unroll` steps less the labels, and of w_e^½ times
-the total energy less that at the start, in units of 10⁻³. The labels' atoms are not wrapped. Mass, σ and ε are 1.
+the total energy less that at the start, in units of 10⁻³; pairs nearer than ½ have the energy of that distance. The
+labels' atoms are not wrapped. Mass, σ and ε are 1.
 """
 
 from collections.abc import Callable
@@ -35,7 +36,7 @@ from keras import ops
 
 from mlmd.models.force_problem import ForceProblem
 from mlmd.models.grid_network import GridNetwork
-from mlmd.models.pair_network import PairNetwork
+from mlmd.models.pair_network import LARGEST, PairNetwork
 
 # Powers of r⁻² in the pair terms w; how large the share of the repulsion is that may be added or taken off.
 POWERS, SHARE = (4, 7, 10), 0.5
@@ -127,7 +128,7 @@ class LargeStep(keras.layers.Layer):
     def structure(self) -> tuple[Any, Any, Any]:
         """Drifts (S,), kicks (S + 1,) and pair terms (S + 1, 3)."""
         if not len(self.directions):
-            return self._unfolded(np.zeros(self._structure_size()))
+            return self._unfolded(ops.zeros(self._structure_size(), dtype=self.compute_dtype))
         return self._unfolded(ops.tensordot(self.along, ops.cast(self.directions, self.along.dtype), axes=1))
 
     def kick_weights(self) -> dict[str, Any]:
@@ -229,6 +230,8 @@ class LargeStep(keras.layers.Layer):
     def _energy(self, position, momentum, edge):
         """Total energy (batch, 1)."""
         _, square, s = self._ways(position, edge)
+        # Atoms that a step has put on top of each other would be all of the loss.
+        s = ops.minimum(s, LARGEST)
         sixth = s * s * s
         potential = ops.where(square < self.cutoff2, 4.0 * sixth * (sixth - 1.0), 0.0)
         kinetic = 0.5 * ops.sum(momentum * momentum, axis=(1, 2))

@@ -32,7 +32,7 @@ class GridNetwork(keras.layers.Layer):
     def build(self, _shape: tuple | None = None) -> None:
         """Weights and biases of the hidden units (units, 25), and of what comes out (2, units)."""
         spread = keras.initializers.RandomNormal(stddev=1 / np.sqrt(FEATURES))
-        out = "zeros" if self.correction else keras.initializers.RandomNormal(stddev=0.1 / np.sqrt(self.width))
+        out = "zeros" if self.correction else keras.initializers.RandomNormal(stddev=0.01 / np.sqrt(self.width))
         self.units = self.add_weight(shape=(self.width, FEATURES + 1), initializer=spread, name="units")
         self.out = self.add_weight(shape=(2, self.width), initializer=out, name="out")
         self.built = True

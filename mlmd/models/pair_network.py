@@ -1,6 +1,6 @@
 """A network of a pair's relative position and momentum: equation 5.5 of Park's thesis, without a preferred direction.
 
-    features   x = (s, ς s Δq·Δp, s |Δp|²/4),  s = min(r⁻², 4)
+    features   x = (s, ς s Δq·Δp, s |Δp|²/4),  s = min(r⁻², 4), the others within ±8
     network    (n₀, n₁) = V z,  z = max(0, W x + b)²
     alone      f = 48 s² (n₀ Δq + ς n₁ Δp)
     correction w = γ s n₀ and 48 γ s⁴ ς n₁ Δp, γ = 0.02, beside the Lennard-Jones force (`mlmd.models.effective_force`)
@@ -16,8 +16,8 @@ import keras
 import numpy as np
 from keras import ops
 
-# Nearer pairs than half of σ look like those.
-LARGEST = 4.0
+# Nearer pairs than half of σ look like those, and pairs faster than any in equilibrium like slower ones.
+LARGEST, FASTEST = 4.0, 8.0
 FEATURES = 3
 # What corrections are counted in: they are small beside the force.
 CORRECTION = 0.02
@@ -35,7 +35,7 @@ class PairNetwork(keras.layers.Layer):
     def build(self, _shape: tuple | None = None) -> None:
         """Weights and biases of the hidden units (hidden, 4), and of what comes out (2, hidden)."""
         spread = keras.initializers.RandomNormal(stddev=0.7)
-        out = "zeros" if self.correction else keras.initializers.RandomNormal(stddev=0.1 / np.sqrt(self.hidden))
+        out = "zeros" if self.correction else keras.initializers.RandomNormal(stddev=0.01 / np.sqrt(self.hidden))
         self.units = self.add_weight(shape=(self.hidden, FEATURES + 1), initializer=spread, name="units")
         self.out = self.add_weight(shape=(2, self.hidden), initializer=out, name="out")
         self.built = True
@@ -59,7 +59,8 @@ class PairNetwork(keras.layers.Layer):
         s = ops.minimum(s, LARGEST)
         approach = sign * s * ops.sum(way * rate, axis=-1, keepdims=True)
         energy = 0.25 * s * ops.sum(rate * rate, axis=-1, keepdims=True)
-        features = ops.concatenate([s, approach, energy, ops.ones_like(s)], axis=-1)
+        moving = (ops.clip(part, -FASTEST, FASTEST) for part in (approach, energy))
+        features = ops.concatenate([s, *moving, ops.ones_like(s)], axis=-1)
         units, weights = self._weights()
         hidden = ops.square(ops.relu(ops.matmul(features, ops.transpose(units))))
         out = self.unit * ops.matmul(hidden, ops.transpose(weights))

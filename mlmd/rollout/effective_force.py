@@ -6,14 +6,15 @@ Where the last kick of a step has the weights of the first one, and both see pos
 The mass is 1, σ and ε are 1.
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from mlmd.physics import box as boxes
 from mlmd.physics.compiled import compiled
-from mlmd.physics.lanes import LANES
+from mlmd.physics.lanes import LANES, filled
 from mlmd.physics.threads import in_threads
 from mlmd.rollout import force_kernels as kernels
 from mlmd.rollout.force_kernels import Square
@@ -24,10 +25,10 @@ FACTS = {"prior": str, "grid": float, "cutoff": float, "share": float}
 # A pair nearer than this (σ) has the threshold force: Park's thesis, section 5.2.1.
 NEAREST = 0.7259
 # Systems side by side: few enough for the nearest caches.
-GROUP = 32
+GROUP = 16
 # A velocity of this size is of no atom any more, and its square is still a number.
 LOST = 1e6
-LARGEST, POINTS, CLIP, FORCE_UNIT = 4.0, 6, 108.35, 24.0
+LARGEST, FASTEST, POINTS, CLIP, FORCE_UNIT = 4.0, 8.0, 6, 108.35, 24.0
 _PAIR, _GRID = ("pair_hidden", "pair_out"), ("grid_hidden", "grid_out")
 
 
@@ -64,8 +65,11 @@ class LargeSteps:
             raise ValueError(f"timestep {timestep} is no step")
         if cutoff is not None and not 0 < cutoff < np.inf:
             raise ValueError(f"cutoff {cutoff} is not a positive length")
-        self.timestep, self.cutoff = float(timestep), cutoff
-        self.weights, self.prior, self._share = _checked(weights), prior, share
+        for name, value in (("grid", grid), ("share", share)):
+            if not 0 <= value < np.inf:
+                raise ValueError(f"{name} {value} is neither 0 nor a positive number")
+        self.timestep, self.cutoff = float(timestep), None if cutoff is None else float(cutoff)
+        self.weights, self.prior, self._share = _checked(weights), prior, float(share)
         angle = np.arange(POINTS) * np.pi / 3
         self._points = grid * np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
@@ -101,10 +105,12 @@ class LargeSteps:
     ) -> Watched:
         """The same of `position`, `velocity` (systems, atoms, 2), with the first step in which a pair came close.
 
-        `box` edges (2,) of a square. A system's bits depend on its own state alone. One that leaves the finite numbers
-        is NaN from there on, and the others go on. Raises InvalidInput for arrays that do not fit, or a box that is no
-        square or is smaller than twice the cutoff.
+        `box` edges (2,) of a square. A system's bits depend on its own state alone; one that is given without the axis
+        of systems, (atoms, 2), takes code that is faster for it and adds in another order. One that leaves the finite
+        numbers is NaN from there on, and the others go on. Raises InvalidInput for arrays that do not fit, or a box
+        that is no square or is smaller than twice the cutoff.
         """
+        alone = np.ndim(position) == 2 and not self.has_momentum
         position, velocity, edge = self._start(position, velocity, box)
         if stride < 1 or steps < 0:
             raise InvalidInput(f"stride is at least 1 and steps at least 0, not {stride} and {steps}")
@@ -113,8 +119,10 @@ class LargeSteps:
             *(np.empty((len(position), frames, *position.shape[1:])) for _ in range(2)), np.full(len(position), -1)
         )
 
+        fill = self._fill_alone if alone else self._fill
+
         def work(group: slice) -> None:
-            self._fill(position[group], velocity[group], edge, stride, Watched(*(part[group] for part in found)))
+            fill(position[group], velocity[group], edge, stride, Watched(*(part[group] for part in found)))
 
         in_threads(work, [slice(at, at + GROUP) for at in range(0, len(position), GROUP)], threads)
         sound = (np.abs(found.velocities) < LOST).all(axis=(2, 3)) & np.isfinite(found.positions).all(axis=(2, 3))
@@ -142,19 +150,37 @@ class LargeSteps:
         x, v = (_side_by_side(part) for part in (position, velocity))
         xs, vs = (np.empty((found.positions.shape[1], *x.shape)) for _ in range(2))
         close = np.full(x.shape[2], -1)
-        square = Square(edge, 1.0 / edge, np.inf if self.cutoff is None else self.cutoff**2, self._share)
-        factors = self.weights.kicks * self.timestep, self.weights.drifts * self.timestep
         out = stride, xs, vs, 1.0 / NEAREST**2, close
         if self.has_momentum:
             networks = tuple(self.weights[3:])
-            _networks(x, v, square, *factors, self.weights.terms, networks, self._points, self._kind, *out)
+            factors = self.weights.kicks * self.timestep, self.weights.drifts * self.timestep, self.weights.terms
+            _networks(x, v, self._square(edge, x.shape[1]), *factors, networks, self._points, self._kind, *out)
         else:
-            pairs = self.weights.terms, self.weights.pair_hidden, self.weights.pair_out
-            merged = all(np.array_equal(part[0], part[-1]) for part in pairs)
-            _energies(x, v, square, *factors, *pairs, merged, *out)
+            _energies(False)(x, v, self._square(edge, x.shape[1]), *self._of_distances, *out)
         for part, frames in ((found.positions, xs), (found.velocities, vs)):
             part[:] = frames.transpose(3, 0, 2, 1)[:count]
         found.close[:] = close[:count]
+
+    def _fill_alone(self, position: np.ndarray, velocity: np.ndarray, edge: float, stride: int, found: Watched) -> None:
+        """The same of one system (1, atoms, 2), atoms side by side."""
+        atoms = position.shape[1]
+        x, v = np.full((2, filled(atoms)), kernels.FAR), np.zeros((2, filled(atoms)))
+        x[:, :atoms], v[:, :atoms] = position[0].T, velocity[0].T
+        xs, vs = (np.empty((found.positions.shape[1], *x.shape)) for _ in range(2))
+        out = stride, xs, vs, 1.0 / NEAREST**2, found.close
+        _energies(True)(x, v, self._square(edge, atoms), *self._of_distances, *out)
+        for part, frames in ((found.positions, xs), (found.velocities, vs)):
+            part[0] = frames[:, :, :atoms].transpose(0, 2, 1)
+
+    def _square(self, edge: float, atoms: int) -> Square:
+        return Square(edge, 1.0 / edge, np.inf if self.cutoff is None else self.cutoff**2, self._share, atoms)
+
+    @property
+    def _of_distances(self) -> tuple:
+        """Kicks, drifts and weights of a step that sees distances alone, and whether its last kick is its first one."""
+        pairs = self.weights.terms, self.weights.pair_hidden, self.weights.pair_out
+        merged = all(np.array_equal(part[0], part[-1]) for part in pairs)
+        return self.weights.kicks * self.timestep, self.weights.drifts * self.timestep, *pairs, merged
 
     @property
     def _kind(self) -> tuple[bool, bool, bool]:
@@ -180,7 +206,7 @@ def from_files(description: Mapping[str, object], weights: Mapping[str, np.ndarr
     cutoff = description["cutoff"]
     return LargeSteps(
         description["timestep"],
-        ForceWeights(*own, *_networks_of(weights, len(own[1]))),
+        ForceWeights(*own, *_networks_of(weights, own[1].size)),
         prior=description["prior"] == "lennard_jones",
         cutoff=cutoff if cutoff != 0.0 else None,
         grid=description["grid"],
@@ -226,30 +252,38 @@ def _side_by_side(part: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(filled.transpose(2, 1, 0))
 
 
-@compiled()
-def _energies(x, v, square, kicks, drifts, terms, units, out, merged, stride, xs, vs, limit, close):
-    """Kicks that see distances alone; `merged`: the last kick of a step and the first of the next take one force."""
-    stages, frames = drifts.shape[0], xs.shape[0]
-    force, scaled, closest = np.empty_like(x), np.empty_like(x), np.zeros(x.shape[2])
-    xs[0], vs[0] = x, v
-    kernels.pair_terms(x, force, scaled, closest, square, terms[0], units[0], out[0], LARGEST)
-    pending = 0.0
-    for step in range(1, stride * (frames - 1) + 1):
-        kernels.kick_and_drift(x, v, force, pending + kicks[0], drifts[0])
-        for stage in range(1, stages):
-            kernels.pair_terms(x, force, scaled, closest, square, terms[stage], units[stage], out[stage], LARGEST)
-            kernels.kick_and_drift(x, v, force, kicks[stage], drifts[stage])
-        kernels.pair_terms(x, force, scaled, closest, square, terms[stages], units[stages], out[stages], LARGEST)
-        kernels.note_close(closest, limit, step, close)
-        pending = kicks[stages]
-        if step % stride == 0:
-            # A copy ends the step for the frame, and the loop goes on as if there were none: no bit depends on them.
-            xs[step // stride], vs[step // stride] = x, v
-            kernels.kick(vs[step // stride], force, pending)
-        if not merged:
-            kernels.kick(v, force, pending)
-            pending = 0.0
-            kernels.pair_terms(x, force, scaled, closest, square, terms[0], units[0], out[0], LARGEST)
+@functools.cache
+def _energies(alone: bool) -> Callable[..., None]:
+    """The loop over kicks that see distances alone, of one system or of many side by side."""
+    forces = kernels.pair_terms_alone if alone else kernels.pair_terms
+    note = kernels.note_close_alone if alone else kernels.note_close
+
+    @compiled(name=f"energies_{'alone' if alone else 'side_by_side'}")
+    def advance(x, v, square, kicks, drifts, terms, units, out, merged, stride, xs, vs, limit, close):
+        """`merged`: the last kick of a step and the first of the next take one force."""
+        stages, frames = drifts.shape[0], xs.shape[0]
+        force, closest = np.empty_like(x), np.zeros(max(LANES, close.shape[0]))
+        xs[0], vs[0] = x, v
+        forces(x, force, closest, square, terms[0], units[0], out[0], LARGEST)
+        pending = 0.0
+        for step in range(1, stride * (frames - 1) + 1):
+            kernels.kick_and_drift(x, v, force, pending + kicks[0], drifts[0])
+            for stage in range(1, stages):
+                forces(x, force, closest, square, terms[stage], units[stage], out[stage], LARGEST)
+                kernels.kick_and_drift(x, v, force, kicks[stage], drifts[stage])
+            forces(x, force, closest, square, terms[stages], units[stages], out[stages], LARGEST)
+            note(closest, limit, step, close)
+            pending = kicks[stages]
+            if step % stride == 0:
+                # A copy ends the step for the frame; the loop goes on as if there were none, and no bit depends on it.
+                xs[step // stride], vs[step // stride] = x, v
+                kernels.kick(vs[step // stride], force, pending)
+            if not merged:
+                kernels.kick(v, force, pending)
+                pending = 0.0
+                forces(x, force, closest, square, terms[0], units[0], out[0], LARGEST)
+
+    return advance
 
 
 @compiled()
@@ -258,20 +292,20 @@ def _networks(x, v, square, kicks, drifts, terms, networks, points, kind, stride
     signs, pair_hidden, pair_out, grid_hidden, grid_out = networks
     has_pairs, has_network, prior = kind
     stages, frames = drifts.shape[0], xs.shape[0]
-    force, scaled, closest = np.empty_like(x), np.empty_like(x), np.zeros(x.shape[2])
+    force, closest = np.empty_like(x), np.zeros(x.shape[2])
     room = np.empty((33, x.shape[2]))
     xs[0], vs[0] = x, v
     for step in range(1, stride * (frames - 1) + 1):
         for k in range(stages + 1):
             if has_network:
                 kernels.pair_networks(
-                    *(x, v, force, scaled, closest, square, terms[k]),
-                    *(pair_hidden[k], pair_out[k], signs[k], prior, LARGEST),
+                    *(x, v, force, closest, square, terms[k]),
+                    *(pair_hidden[k], pair_out[k], signs[k], prior, (LARGEST, FASTEST)),
                 )
             elif has_pairs:
-                kernels.pair_terms(x, force, scaled, closest, square, terms[k], pair_hidden[k], pair_out[k], LARGEST)
+                kernels.pair_terms(x, force, closest, square, terms[k], pair_hidden[k], pair_out[k], LARGEST)
             else:
-                kernels.watch(x, scaled, force, closest, square)
+                kernels.watch(x, force, closest, square)
             if grid_hidden.shape[1] > 0:
                 limits = (CLIP, FORCE_UNIT)
                 kernels.add_grid(x, v, force, room, square, points, grid_hidden[k], grid_out[k], signs[k], limits)

@@ -1,8 +1,9 @@
 """Compiled kicks of `mlmd.models.effective_force` for Lennard-Jones atoms in a periodic square.
 
 Positions, velocities and forces are (2, atoms, systems), systems a multiple of LANES and innermost: each is in a lane
-of its own, so that its bits do not depend on the others beside it. `closest` (systems,) keeps the largest r⁻² that a
-force has seen.
+of its own, so that its bits do not depend on the others beside it. One system alone is (2, atoms), filled up to whole
+lanes with places FAR away. `closest` (systems,), or (LANES,) of one alone, keeps the largest r⁻² that a force has
+seen.
 """
 
 from typing import NamedTuple
@@ -10,28 +11,36 @@ from typing import NamedTuple
 import numpy as np
 
 from mlmd.physics.compiled import compiled
-from mlmd.physics.lanes import LANES, fused, lanes, load, nearest, store, where
+from mlmd.physics.lanes import LANES, fused, lanes, load, nearest, store, total, where
+
+# So far that squares of distances are infinite, and forces none.
+FAR = 1e200
 
 
 class Square(NamedTuple):
-    """Edge of the box with its inverse, square of the cutoff, and the share of the repulsion that w is bounded by."""
+    """Edge of the box with its inverse, square of the cutoff, the share that bounds w, and how many atoms there are."""
 
     edge: float
     inverse: float
     cutoff2: float
     share: float
+    atoms: int
+
+
+@compiled(inline=True)
+def _way(d, square):
+    """Lanes of differences along an axis at their nearest images."""
+    return fused(nearest(d * square.inverse), 0.0 - square.edge, d)
 
 
 @compiled()
-def _scale(x, scaled, force, inverse):
-    for axis in range(2):
-        for i in range(x.shape[1]):
-            for system in range(x.shape[2]):
-                scaled[axis, i, system] = x[axis, i, system] * inverse
-                force[axis, i, system] = 0.0
+def _zero(force):
+    flat = force.reshape(-1)
+    for i in range(flat.shape[0]):
+        flat[i] = 0.0
 
 
-@compiled()
+@compiled(inline=True)
 def _bracket(s, sixth, w, share):
     """1/48 of the Lennard-Jones force with w, over r⁻⁶ times the way; w within the share of the repulsion."""
     bound = share * sixth
@@ -39,7 +48,7 @@ def _bracket(s, sixth, w, share):
     return s * (sixth - 0.5 + where(w < low, low, where(w > bound, bound, w)))
 
 
-@compiled()
+@compiled(inline=True)
 def _of_distance(s, units, out):
     """The first output of a pair network that sees no momenta."""
     found = lanes(0.0)
@@ -50,33 +59,36 @@ def _of_distance(s, units, out):
     return found
 
 
+@compiled(inline=True)
+def _over_r(r2, s, square, terms, units, out, largest):
+    """Force over distance of a pair with its terms and network of distances; 0 beyond the cutoff."""
+    sixth = s * s * s
+    w = s * sixth * fused(sixth, fused(sixth, terms[2], terms[1]), terms[0])
+    if units.shape[0] > 0:
+        seen = where(s < largest, s, largest)
+        w = fused(seen, _of_distance(seen, units, out), w)
+    return where(r2 < square.cutoff2, 48.0 * sixth * _bracket(s, sixth, w, square.share), 0.0)
+
+
 @compiled()
-def pair_terms(x, force, scaled, closest, square, terms, units, out, largest):
+def pair_terms(x, force, closest, square, terms, units, out, largest):
     """Lennard-Jones forces with the pair terms (3,) of one kick, and its network of distances (hidden, 4), (2, hidden).
 
     largest: of r⁻² as a network sees it.
     """
     _, atoms, systems = x.shape
-    edge, cutoff2, share = square.edge, square.cutoff2, square.share
-    c0, c1, c2 = terms[0], terms[1], terms[2]
-    _scale(x, scaled, force, square.inverse)
+    _zero(force)
     for first in range(0, systems, LANES):
         near = load(closest, first)
         for i in range(atoms):
-            xi, yi = load(scaled[0, i], first), load(scaled[1, i], first)
+            xi, yi = load(x[0, i], first), load(x[1, i], first)
             fx, fy = load(force[0, i], first), load(force[1, i], first)
             for j in range(i + 1, atoms):
-                dx, dy = xi - load(scaled[0, j], first), yi - load(scaled[1, j], first)
-                dx, dy = edge * (dx - nearest(dx)), edge * (dy - nearest(dy))
+                dx, dy = _way(xi - load(x[0, j], first), square), _way(yi - load(x[1, j], first), square)
                 r2 = fused(dx, dx, dy * dy)
                 s = 1.0 / r2
                 near = where(s > near, s, near)
-                sixth = s * s * s
-                w = s * sixth * fused(sixth, fused(sixth, c2, c1), c0)
-                if units.shape[0] > 0:
-                    seen = where(s < largest, s, largest)
-                    w = fused(seen, _of_distance(seen, units, out), w)
-                over_r = where(r2 < cutoff2, 48.0 * sixth * _bracket(s, sixth, w, share), 0.0)
+                over_r = _over_r(r2, s, square, terms, units, out, largest)
                 dx, dy = over_r * dx, over_r * dy
                 fx, fy = fx + dx, fy + dy
                 store(force[0, j], first, load(force[0, j], first) - dx)
@@ -87,6 +99,40 @@ def pair_terms(x, force, scaled, closest, square, terms, units, out, largest):
 
 
 @compiled()
+def pair_terms_alone(x, force, closest, square, terms, units, out, largest):
+    """The same of one system: eight atoms in lanes with one other after the next.
+
+    Within the eight every pair comes twice; with the atoms after them once, and the lanes' sum is the reaction.
+    """
+    atoms = square.atoms
+    _zero(force)
+    near = load(closest, 0)
+    for first in range(0, atoms, LANES):
+        xi, yi = load(x[0], first), load(x[1], first)
+        fx, fy = load(force[0], first), load(force[1], first)
+        for j in range(first, atoms):
+            dx, dy = _way(xi - x[0, j], square), _way(yi - x[1, j], square)
+            r2 = fused(dx, dx, dy * dy)
+            # An atom does not act on itself, nor what fills the lanes where the edge goes into its place.
+            s = where(r2 > 0.0, 1.0 / r2, 0.0)
+            near = where(s > near, s, near)
+            over_r = _over_r(r2, s, square, terms, units, out, largest)
+            dx, dy = over_r * dx, over_r * dy
+            fx, fy = fx + dx, fy + dy
+            if j >= first + LANES:
+                force[0, j] -= total(dx)
+                force[1, j] -= total(dy)
+        store(force[0], first, fx)
+        store(force[1], first, fy)
+    store(closest, 0, near)
+
+
+@compiled(inline=True)
+def _within(value, limit):
+    return where(value > limit, limit, where(value < -limit, -limit, value))
+
+
+@compiled(inline=True)
 def _hidden(s, approach, energy, units, out):
     """Both outputs of a pair network."""
     first, second = lanes(0.0), lanes(0.0)
@@ -99,26 +145,29 @@ def _hidden(s, approach, energy, units, out):
 
 
 @compiled()
-def pair_networks(x, v, force, scaled, closest, square, terms, units, out, sign, prior, largest):
-    """Forces of one kick's pair network (hidden, 4), (2, hidden), with a prior beside the pair terms (3,)."""
+def pair_networks(x, v, force, closest, square, terms, units, out, sign, prior, limits):
+    """Forces of one kick's pair network (hidden, 4), (2, hidden), with a prior beside the pair terms (3,).
+
+    limits: of r⁻² and of the other features as the network sees them.
+    """
+    largest, fastest = limits
     _, atoms, systems = x.shape
-    edge, cutoff2, share = square.edge, square.cutoff2, square.share
+    cutoff2, share = square.cutoff2, square.share
     c0, c1, c2 = terms[0], terms[1], terms[2]
-    _scale(x, scaled, force, square.inverse)
+    _zero(force)
     for first in range(0, systems, LANES):
         near = load(closest, first)
         for i in range(atoms):
             for j in range(i + 1, atoms):
-                dx = load(scaled[0, i], first) - load(scaled[0, j], first)
-                dy = load(scaled[1, i], first) - load(scaled[1, j], first)
-                dx, dy = edge * (dx - nearest(dx)), edge * (dy - nearest(dy))
+                dx = _way(load(x[0, i], first) - load(x[0, j], first), square)
+                dy = _way(load(x[1, i], first) - load(x[1, j], first), square)
                 px, py = load(v[0, i], first) - load(v[0, j], first), load(v[1, i], first) - load(v[1, j], first)
                 r2 = fused(dx, dx, dy * dy)
                 s = 1.0 / r2
                 near = where(s > near, s, near)
                 seen = where(s < largest, s, largest)
-                approach = sign * seen * fused(dx, px, dy * py)
-                energy = 0.25 * seen * fused(px, px, py * py)
+                approach = _within(sign * seen * fused(dx, px, dy * py), fastest)
+                energy = _within(0.25 * seen * fused(px, px, py * py), fastest)
                 own, away = _hidden(seen, approach, energy, units, out)
                 if prior:
                     sixth = s * s * s
@@ -138,17 +187,16 @@ def pair_networks(x, v, force, scaled, closest, square, terms, units, out, sign,
 
 
 @compiled()
-def watch(x, scaled, force, closest, square):
+def watch(x, force, closest, square):
     """Keeps the largest r⁻², and no forces: for a step without forces of pairs."""
     _, atoms, systems = x.shape
-    _scale(x, scaled, force, square.inverse)
+    _zero(force)
     for first in range(0, systems, LANES):
         near = load(closest, first)
         for i in range(atoms):
             for j in range(i + 1, atoms):
-                dx = load(scaled[0, i], first) - load(scaled[0, j], first)
-                dy = load(scaled[1, i], first) - load(scaled[1, j], first)
-                dx, dy = square.edge * (dx - nearest(dx)), square.edge * (dy - nearest(dy))
+                dx = _way(load(x[0, i], first) - load(x[0, j], first), square)
+                dy = _way(load(x[1, i], first) - load(x[1, j], first), square)
                 s = 1.0 / fused(dx, dx, dy * dy)
                 near = where(s > near, s, near)
         store(closest, first, near)
@@ -212,6 +260,14 @@ def note_close(closest, limit, step, close):
     for system in range(closest.shape[0]):
         if close[system] < 0 and closest[system] > limit:
             close[system] = step
+
+
+@compiled()
+def note_close_alone(closest, limit, step, close):
+    """The same of one system in lanes."""
+    for lane in range(closest.shape[0]):
+        if close[0] < 0 and closest[lane] > limit:
+            close[0] = step
 
 
 @compiled()

@@ -59,7 +59,6 @@ class Curves:
     moving: np.ndarray
     first_momentum: np.ndarray
     momentum: np.ndarray
-    seconds: float = np.inf
 
     @classmethod
     def begun(cls, sight: Sight, position: np.ndarray, velocity: np.ndarray) -> "Curves":
@@ -79,12 +78,12 @@ class Curves:
         """As `arrays` gave them."""
         found = cls.begun(sight, *start)
         for name, values in arrays.items():
-            setattr(found, name, float(values) if name == "seconds" else values)
+            setattr(found, name, values)
         return found
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything but what is looked at, to be saved."""
-        return {field.name: np.asarray(getattr(self, field.name)) for field in fields(self) if field.name != "sight"}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "sight"}
 
     def look(self, position: np.ndarray, velocity: np.ndarray, close: np.ndarray, done: int, stride: int) -> None:
         """Adds the frames (configurations, 1 + ahead, atoms, 2) after large step `done`; NaN where lost.
@@ -103,14 +102,13 @@ class Curves:
         self._count(sound, position[sound, 1:], velocity[sound, 1:], numbers[1:])
 
     def kept(self, timestep: float, stride: int) -> dict[str, np.ndarray]:
-        """What an item has of the scheme, but for the distance."""
+        """What an item has of the scheme, but for the distance and the time that its steps take."""
         sight, lost = self.sight, ~np.isnan(self.lost)
         counted = np.where(lost, 0, self.frames).astype(int)
         frames, windows, moving = (np.where(lost, np.nan, part) for part in (self.frames, self.windows, self.moving))
         last = np.where(lost, np.nan_to_num(self.lost), sight.steps)
         return {
             "timestep": np.array(timestep),
-            "seconds_per_step": np.array(self.seconds),
             "time": sight.coarse * sight.look * np.arange(self.energy.shape[1]),
             "energy": self.energy,
             "close_time": sight.coarse * self.close,

@@ -8,9 +8,9 @@ For each run file in turn generate → train → rollout → report, then the st
     report.html      tables and figures, loading nothing from elsewhere; figures/ holds the studies' figures
     manifest.json
 
-Beside what a run has, `<run>/all/<T>/…` are largest over densities, too, and `<run>/all/momentum` over all places. A
-run's numbers stand under its model's name, too, where no run of that name is listed and it is the first of the model.
-Started again it does what is missing. A run or study that fails hides no other.
+Beside what a run has, `<run>/all/<T>/…` are largest over densities, too. A run's numbers stand under its model's name,
+too, where no run of that name is listed and it is the first of the model. Started again it does what is missing. A run
+or study that fails hides no other.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -34,7 +34,8 @@ SHOWN = ("stability", "distance", "energy", "pair_distribution", "loss_against_e
 # What every run and model has at every density and temperature, measured or with a reason; the longest Verlet step
 # stands beside the learned one, so that stability means something.
 DENSITIES, TEMPERATURES = (0.1, 0.14, 0.2, 0.27, 0.38), (0.27, 0.47, 0.71)
-BESIDE = named("unstable", scheme_name("verlet", 0.025))
+LONG = 0.025
+BESIDE = named("unstable", scheme_name("verlet", LONG))
 ERRORS = tuple(f"{quantity}_error" for quantity in QUANTITIES)
 EXPECTED = ("unstable", BESIDE, "distance", "distance_ratio", "energy_shift", *ERRORS, "momentum", "cost_ratio")
 # Over densities, and over all places: sums, and the largest. A mean distance of several places would be none.
@@ -79,6 +80,9 @@ def measure(
         add_study(metrics, name, found)
     for name, run in own.items():
         why = f"no run of {name} is listed" if run is None else failures.get(run, judging.NOT_HERE)
+        if run in gathered:
+            # It has all else.
+            why = f"effective_force.compare of {run} has no {LONG:g}"
         _complete(metrics, name, _places(None if run is None else campaign.runs[run]), why)
     for study, pattern in OF_RUNS.items():
         keys = [pattern.format(run=name) for name in campaign.runs]

@@ -13,6 +13,7 @@ An item holds `density`, `temperature`, `atoms`, `edge`, `configuration` (config
 `mlmd.analysis.force_metrics.Scheme` names.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from mlmd.analysis.force_metrics import EXACT, LEARNED
 from mlmd.analysis.schemes import scheme_name
 from mlmd.config import Run
 from mlmd.datasets.lj2d import place_of
+from mlmd.physics.integrators import VelocityVerlet
 from mlmd.physics.potentials import LennardJones
 from mlmd.rollout import force_steps
 from mlmd.rollout.force_steps import ForceSteps
@@ -35,6 +37,7 @@ from mlmd.stages import layout, share
 from mlmd.stages.force_curves import Curves, Sight
 from mlmd.stages.generate import require_dataset
 from mlmd.stages.saver import Saver
+from mlmd.state import SimulationFailure
 
 # Keys of the section that a rollout depends on; the others are of the training.
 SETTINGS = ("compare", "reference_timestep", "reference_time", "statistics_timestep")
@@ -44,6 +47,8 @@ TRAINED_FOR = {"atoms": "dataset.atoms", "timestep": "dataset.large_timestep", "
 PIECE = 500
 # The twin of the reference starts so far away. Exponents: of so many configurations, each from so many stretches.
 TWIN, EXPONENTS, STRETCHES, STRETCH = 1e-10, 4, 1000, 0.1
+# The time of a step is the least of so many readings, each over so many large steps.
+READINGS, LARGE_STEPS_TIMED = 15, 20
 
 
 @dataclass
@@ -179,8 +184,10 @@ def followed(
         "distance_time": coarse * np.arange(early + 1),
         "twin_distance": _twin(reference, start, box, coarse, true),
     }
+    seconds = _seconds(schemes, start, box, coarse)
     for name, scheme in schemes.items():
         stride = _stride(scheme, coarse)
+        found[f"{name}/seconds_per_step"] = np.array(seconds[name])
         frames = scheme.trajectory(*start, box, early * stride, stride)
         found[f"{name}/distance"] = effective_forces.distance(*frames, *true)
         found |= {f"{name}/{key}": value for key, value in progress.curves[name].kept(scheme.timestep, stride).items()}
@@ -200,12 +207,8 @@ def _advance(progress: Progress, name: str, scheme: ForceSteps, box: np.ndarray,
     frames = [np.full((len(position), ahead + 1, *position.shape[1:]), np.nan) for _ in range(2)]
     close = np.full(len(position), -1)
     if len(alive):
-        # Of the processor: others may be at work on this machine.
-        started = time.process_time()
         found = scheme.watched(position[alive], velocity[alive], box, ahead * stride, stride)
-        taken = time.process_time() - started
         frames[0][alive], frames[1][alive], close[alive] = found
-        curves.seconds = min(curves.seconds, taken / (ahead * stride * len(alive)))
     curves.look(frames[0], frames[1], close, progress.done, stride)
     progress.states[name] = frames[0][:, -1].copy(), frames[1][:, -1].copy()
 
@@ -213,6 +216,28 @@ def _advance(progress: Progress, name: str, scheme: ForceSteps, box: np.ndarray,
 def _begun(schemes: Mapping[str, ForceSteps], sight: Sight, start: tuple[np.ndarray, np.ndarray]) -> Progress:
     """Before any step."""
     return Progress(0, dict.fromkeys(schemes, start), {name: Curves.begun(sight, *start) for name in schemes})
+
+
+def _seconds(
+    schemes: Mapping[str, ForceSteps], start: tuple[np.ndarray, np.ndarray], box: np.ndarray, coarse: float
+) -> dict[str, float]:
+    """Least processor seconds of a step of one configuration, all in one batch, by the fastest code that there is.
+
+    That of plain Verlet steps is the integrator's. Readings of all schemes take turns, so that what else the machine
+    does disturbs them alike.
+    """
+    found = dict.fromkeys(schemes, np.inf)
+    for _ in range(READINGS):
+        for name, scheme in schemes.items():
+            plain = LennardJones(cutoff=getattr(scheme, "cutoff", None))
+            steps = scheme if name == LEARNED else VelocityVerlet(plain, scheme.timestep)
+            count = LARGE_STEPS_TIMED * _stride(scheme, coarse)
+            started = time.process_time()
+            # One in which atoms run away ends the integrator's batch, and with it the reading.
+            with contextlib.suppress(SimulationFailure):
+                steps.run(*start, box, count)
+                found[name] = min(found[name], (time.process_time() - started) / (count * len(start[0])))
+    return found
 
 
 def _twin(

@@ -47,7 +47,8 @@ def test_the_table_has_exactly_these_numbers():
             for begin in ("", "0.27/", "0.71/")
             for end in ("", *(f"_{name}" for name in VERLET))
         ),
-        *("distance_ratio", "energy_shift", "cost_ratio"),
+        *("distance_ratio", "energy_shift", "cost_ratio", "momentum"),
+        *("blow_ups_per_million_steps", "blow_ups_low", "blow_ups_high"),
         *(f"{quantity}_error" for quantity in force_metrics.QUANTITIES),
     ]
     expected = [f"{place}/{name}" for place in (PLACE, "0.2/0.71") for name in here]
@@ -188,6 +189,15 @@ def test_blow_ups_are_counted_over_the_steps_that_were_taken():
     sound = measured(item()).values
     assert sound[f"{PLACE}/blow_ups_per_million_steps"] == sound[f"{PLACE}/blow_ups_low"] == 0
     assert sound[f"{PLACE}/blow_ups_high"] == pytest.approx(-np.log(0.025) / 800e-6)
+
+
+def test_blow_ups_of_all_places_are_of_all_their_steps():
+    one, other = item(), item(density=0.2)
+    lose(one, "learned", 1, 7)
+    values = measured(one, other).values
+    steps = one["learned/steps"].sum() + other["learned/steps"].sum()
+    assert values["all/blow_ups_per_million_steps"] == pytest.approx(1e6 / steps)
+    assert values["all/blow_ups_low"] < values["all/blow_ups_per_million_steps"] < values["all/blow_ups_high"]
 
 
 def test_the_cost_is_that_of_a_unit_of_time_and_the_momentum_the_largest():

@@ -65,8 +65,8 @@ PUBLISHED = Size(_temperatures(0.02), 25, 30_000, 2000, 100, 10)
 def study(folder: Path, runs: Mapping[str, Run]) -> Study:
     """Metrics `thermodynamics/heat_capacity/<density>/{<T>,peak}`, `thermodynamics/equipartition/<density>`.
 
-    `<T>_error` are standard errors, `peak` is the temperature of the largest. Equipartition is the mean kinetic energy
-    of a degree of freedom over T/2; `<density>_error` its standard error.
+    `<T>_error` are standard errors, `peak` is the temperature at which it is largest. Equipartition is the mean kinetic
+    energy of a degree of freedom over T/2; `<density>_error` its standard error.
     """
     del folder
     found = heat_capacities(PUBLISHED if base.is_published(runs) else SMALL)
