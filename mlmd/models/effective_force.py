@@ -18,9 +18,9 @@ F is nothing (`prior: none`, the published form) or the Lennard-Jones force. The
 
 are learned besides, which begin at coarse velocity Verlet, a = 1/S, c = 0: powers are those of what a pair alone adds
 to |∇U|², the error of a leapfrog in second order (see `mlmd.models.pair_shears`). The bound keeps half of the repulsion
-in the core. Networks begin at zero there. A kick that depends on positions alone by a pair's distance is the gradient
-of a pair energy, so pw_energy is symplectic for any weights. `mirrored`: kick S − k is kick k with momenta reversed,
-and a, b read the same backwards. The published input τ/2 is a constant of one model, and left out.
+in the core. What networks give begins at zero. A kick that depends on distances alone is the gradient of a pair energy,
+so pw_energy is symplectic for any weights. `mirrored`: kick S − k is kick k with momenta reversed, and a, b read the
+same backwards. The published input τ/2 is a constant of one model, and left out.
 
 Loss (5.15): mean squares of positions and momenta after each of χ = `unroll` steps less the labels, and of w_e^½ times
 the total energy less that at the start, in units of 10⁻³; pairs nearer than ½ have the energy of that distance. The
@@ -205,7 +205,8 @@ class LargeStep(keras.layers.Layer):
         """Of each pair the way at its nearest image (batch, pairs, 2), its square and r⁻² (batch, pairs, 1)."""
         way = _nearest(ops.matmul(ops.cast(self.pairs, position.dtype), position), edge[:, :, None])
         square = ops.sum(way * way, axis=-1, keepdims=True)
-        return way, square, 1.0 / square
+        # Atoms in one place, where a bad step has put them, have no derivative.
+        return way, square, 1.0 / ops.maximum(square, 1e-8)
 
     @staticmethod
     def _over_r(s, w):

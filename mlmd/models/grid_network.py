@@ -5,8 +5,8 @@
     v_l = Σ_k p_k/|u_l − q_k| / Σ_k 1/|u_l − q_k|                                 5.9, 5.10, the atom itself included
     f_i = V z,  z = max(0, W ({∇Φ/24}, {ς (v_l − p_i)}) + b)²                     5.11, 5.12
 
-ς as in `mlmd.models.pair_network`. Forces of a network that stands alone are in units of 48; as a correction of the
-Lennard-Jones force they are in units of 0.05 ε/σ and start at zero.
+ς as in `mlmd.models.pair_network`. Forces of a network that stands alone are in units of 4.8; as a correction of the
+Lennard-Jones force they are in units of 0.05 ε/σ. They start at zero.
 """
 
 import keras
@@ -15,8 +15,8 @@ from keras import ops
 
 POINTS = 6
 CLIP, FORCE_UNIT = 108.35, 24.0
-# What corrections are counted in: they are small beside the force.
-CORRECTION = 0.05
+# What outputs are counted in: corrections are small beside the force, and all hidden units learn at once.
+CORRECTION, ALONE = 0.05, 4.8
 FEATURES = 4 * POINTS
 
 
@@ -32,9 +32,8 @@ class GridNetwork(keras.layers.Layer):
     def build(self, _shape: tuple | None = None) -> None:
         """Weights and biases of the hidden units (units, 25), and of what comes out (2, units)."""
         spread = keras.initializers.RandomNormal(stddev=1 / np.sqrt(FEATURES))
-        out = "zeros" if self.correction else keras.initializers.RandomNormal(stddev=0.01 / np.sqrt(self.width))
         self.units = self.add_weight(shape=(self.width, FEATURES + 1), initializer=spread, name="units")
-        self.out = self.add_weight(shape=(2, self.width), initializer=out, name="out")
+        self.out = self.add_weight(shape=(2, self.width), initializer="zeros", name="out")
         self.built = True
 
     def arrays(self) -> tuple:
@@ -44,7 +43,7 @@ class GridNetwork(keras.layers.Layer):
     @property
     def unit(self) -> float:
         """What the output is counted in."""
-        return CORRECTION if self.correction else 48.0
+        return CORRECTION if self.correction else ALONE
 
     def call(self, position, momentum, edge, sign: float):
         """Forces (batch, atoms, 2); edge (batch, 1)."""

@@ -2,7 +2,7 @@
 
     features   x = (s, ς s Δq·Δp, s |Δp|²/4),  s = min(r⁻², 4), the others within ±8
     network    (n₀, n₁) = V z,  z = max(0, W x + b)²
-    alone      f = 48 s² (n₀ Δq + ς n₁ Δp)
+    alone      f = 4.8 s² (n₀ Δq + ς n₁ Δp)
     correction w = γ s n₀ and 48 γ s⁴ ς n₁ Δp, γ = 0.02, beside the Lennard-Jones force (`mlmd.models.effective_force`)
 
 The thesis' network reads and gives components. Here it sees what a turn of the plane leaves as it is and gives the
@@ -19,12 +19,12 @@ from keras import ops
 # Nearer pairs than half of σ look like those, and pairs faster than any in equilibrium like slower ones.
 LARGEST, FASTEST = 4.0, 8.0
 FEATURES = 3
-# What corrections are counted in: they are small beside the force.
-CORRECTION = 0.02
+# What outputs are counted in: corrections are small beside the force, and all hidden units learn at once.
+CORRECTION, ALONE = 0.02, 0.1
 
 
 class PairNetwork(keras.layers.Layer):
-    """One hidden layer; `correction` starts at zero."""
+    """One hidden layer, whose output starts at zero: any other start throws atoms together."""
 
     def __init__(self, hidden: int, correction: bool, momentum: bool, **layer: object):
         super().__init__(**layer)
@@ -35,9 +35,8 @@ class PairNetwork(keras.layers.Layer):
     def build(self, _shape: tuple | None = None) -> None:
         """Weights and biases of the hidden units (hidden, 4), and of what comes out (2, hidden)."""
         spread = keras.initializers.RandomNormal(stddev=0.7)
-        out = "zeros" if self.correction else keras.initializers.RandomNormal(stddev=0.01 / np.sqrt(self.hidden))
         self.units = self.add_weight(shape=(self.hidden, FEATURES + 1), initializer=spread, name="units")
-        self.out = self.add_weight(shape=(2, self.hidden), initializer=out, name="out")
+        self.out = self.add_weight(shape=(2, self.hidden), initializer="zeros", name="out")
         self.built = True
 
     def arrays(self) -> tuple:
@@ -48,7 +47,7 @@ class PairNetwork(keras.layers.Layer):
     @property
     def unit(self) -> float:
         """What the outputs are counted in."""
-        return CORRECTION if self.correction else 1.0
+        return CORRECTION if self.correction else ALONE
 
     def _weights(self) -> tuple:
         seen, given = (ops.cast(mask, self.compute_dtype) for mask in (self._seen, self._given))
