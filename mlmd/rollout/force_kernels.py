@@ -27,7 +27,7 @@ class Square(NamedTuple):
     atoms: int
 
 
-@compiled(inline=True)
+@compiled()
 def _way(d, square):
     """Lanes of differences along an axis at their nearest images."""
     return fused(nearest(d * square.inverse), 0.0 - square.edge, d)
@@ -40,7 +40,7 @@ def _zero(force):
         flat[i] = 0.0
 
 
-@compiled(inline=True)
+@compiled()
 def _bracket(s, sixth, w, share):
     """1/48 of the Lennard-Jones force with w, over r⁻⁶ times the way; w within the share of the repulsion."""
     bound = share * sixth
@@ -48,7 +48,7 @@ def _bracket(s, sixth, w, share):
     return s * (sixth - 0.5 + where(w < low, low, where(w > bound, bound, w)))
 
 
-@compiled(inline=True)
+@compiled()
 def _of_distance(s, units, out):
     """The first output of a pair network that sees no momenta."""
     found = lanes(0.0)
@@ -59,17 +59,6 @@ def _of_distance(s, units, out):
     return found
 
 
-@compiled(inline=True)
-def _over_r(r2, s, square, terms, units, out, largest):
-    """Force over distance of a pair with its terms and network of distances; 0 beyond the cutoff."""
-    sixth = s * s * s
-    w = s * sixth * fused(sixth, fused(sixth, terms[2], terms[1]), terms[0])
-    if units.shape[0] > 0:
-        seen = where(s < largest, s, largest)
-        w = fused(seen, _of_distance(seen, units, out), w)
-    return where(r2 < square.cutoff2, 48.0 * sixth * _bracket(s, sixth, w, square.share), 0.0)
-
-
 @compiled()
 def pair_terms(x, force, closest, square, terms, units, out, largest):
     """Lennard-Jones forces with the pair terms (3,) of one kick, and its network of distances (hidden, 4), (2, hidden).
@@ -77,6 +66,9 @@ def pair_terms(x, force, closest, square, terms, units, out, largest):
     largest: of r⁻² as a network sees it.
     """
     _, atoms, systems = x.shape
+    # The arithmetic of a pair stands in both loops: in a function of its own it takes half as long again.
+    cutoff2, share = square.cutoff2, square.share
+    c0, c1, c2 = terms[0], terms[1], terms[2]
     _zero(force)
     for first in range(0, systems, LANES):
         near = load(closest, first)
@@ -88,7 +80,12 @@ def pair_terms(x, force, closest, square, terms, units, out, largest):
                 r2 = fused(dx, dx, dy * dy)
                 s = 1.0 / r2
                 near = where(s > near, s, near)
-                over_r = _over_r(r2, s, square, terms, units, out, largest)
+                sixth = s * s * s
+                w = s * sixth * fused(sixth, fused(sixth, c2, c1), c0)
+                if units.shape[0] > 0:
+                    seen = where(s < largest, s, largest)
+                    w = fused(seen, _of_distance(seen, units, out), w)
+                over_r = where(r2 < cutoff2, 48.0 * sixth * _bracket(s, sixth, w, share), 0.0)
                 dx, dy = over_r * dx, over_r * dy
                 fx, fy = fx + dx, fy + dy
                 store(force[0, j], first, load(force[0, j], first) - dx)
@@ -104,7 +101,8 @@ def pair_terms_alone(x, force, closest, square, terms, units, out, largest):
 
     Within the eight every pair comes twice; with the atoms after them once, and the lanes' sum is the reaction.
     """
-    atoms = square.atoms
+    cutoff2, share, atoms = square.cutoff2, square.share, square.atoms
+    c0, c1, c2 = terms[0], terms[1], terms[2]
     _zero(force)
     near = load(closest, 0)
     for first in range(0, atoms, LANES):
@@ -116,7 +114,12 @@ def pair_terms_alone(x, force, closest, square, terms, units, out, largest):
             # An atom does not act on itself, nor what fills the lanes where the edge goes into its place.
             s = where(r2 > 0.0, 1.0 / r2, 0.0)
             near = where(s > near, s, near)
-            over_r = _over_r(r2, s, square, terms, units, out, largest)
+            sixth = s * s * s
+            w = s * sixth * fused(sixth, fused(sixth, c2, c1), c0)
+            if units.shape[0] > 0:
+                seen = where(s < largest, s, largest)
+                w = fused(seen, _of_distance(seen, units, out), w)
+            over_r = where(r2 < cutoff2, 48.0 * sixth * _bracket(s, sixth, w, share), 0.0)
             dx, dy = over_r * dx, over_r * dy
             fx, fy = fx + dx, fy + dy
             if j >= first + LANES:
@@ -127,12 +130,12 @@ def pair_terms_alone(x, force, closest, square, terms, units, out, largest):
     store(closest, 0, near)
 
 
-@compiled(inline=True)
+@compiled()
 def _within(value, limit):
     return where(value > limit, limit, where(value < -limit, -limit, value))
 
 
-@compiled(inline=True)
+@compiled()
 def _hidden(s, approach, energy, units, out):
     """Both outputs of a pair network."""
     first, second = lanes(0.0), lanes(0.0)

@@ -12,7 +12,7 @@ from tests.stages.tiny_force import write_run
 
 pytestmark = pytest.mark.mpi
 # A batch is all that a rank has, so that two ranks see in each step what one sees in a batch of twice the size.
-PLAIN = ["training.epochs=5", "training.learning_rate=0.01"]
+PLAIN = ["training.epochs=5"]
 # One large step by pair terms alone, which is compiled soonest.
 SMALL = {"dataset": {"chain": 1}, "model": {"stages": 1, "hidden": 0, "unroll": 1}}
 # A program that trains and writes each rank's weights beside its log, to the last bit.
@@ -37,7 +37,7 @@ def work(tmp_path_factory):
     """A folder with a run file and its dataset, in which each run has an output of its own."""
     folder = tmp_path_factory.mktemp("work")
     # One block of each of four places, of whose sixteen samples twelve are trained on: two places for each rank.
-    training = {"epochs": 20, "learning_rate": 0.02, "checkpoint_seconds": 0.05}
+    training = {"epochs": 20, "learning_rate": 0.5, "checkpoint_seconds": 0.05}
     write_run(folder / "run.yaml", "out", training=training, **SMALL)
     done = mlmd(["generate", "run.yaml", "--task", "0", "--tasks", "1"], folder)
     assert done.returncode == 0, done.stderr

@@ -16,7 +16,7 @@ from mlmd.config import load
 from mlmd.physics.integrators import VelocityVerlet
 from mlmd.physics.potentials import LennardJones
 from mlmd.rollout import force_steps
-from mlmd.stages import layout, rollout, rollout_forces
+from mlmd.stages import force_curves, layout, rollout, rollout_forces
 from mlmd.stages.force_data import ForceData
 from mlmd.stages.saver import Saver
 from tests.programs import finish, mlmd, start_python, tree, wait_until
@@ -27,7 +27,7 @@ from tests.tolerances import MANY_STEPS, ROUNDING
 RUN, OUT, COARSE = Path("tiny.yaml"), "a <tiny> run", 0.1
 SCHEMES = {"learned": 0.1, "verlet_1e-2": 0.01, "verlet_5e-2": 0.05, "exact": 0.002}
 # Large steps of a rollout and of what is compared with the reference; blocks of five configurations.
-STEPS, EARLY, BLOCKS = 120, 10, ((0, 3), (3, 5))
+STEPS, EARLY, BLOCKS = 30, 10, ((0, 3), (3, 5))
 ITEMS = [f"rho{rho}-T{t}-{a}-{b}.npz" for rho in (0.1, 0.2) for t in (0.4, 0.71) for a, b in BLOCKS]
 
 
@@ -217,7 +217,7 @@ def test_curves_are_those_of_whole_trajectories(run, whole):
             np.testing.assert_allclose(joined("potential"), potential[:, 10::10].mean(axis=1), rtol=1e-7)
             counts = [structure.pair_histogram(frames[10::10], box, first["pair_edges"]) for frames in position]
             np.testing.assert_array_equal(joined("pairs"), counts)
-            np.testing.assert_array_equal(joined("counted"), 12)
+            np.testing.assert_array_equal(joined("counted"), 3)
             np.testing.assert_array_equal(joined("steps"), stride * STEPS)
             np.testing.assert_allclose(joined("clusters").sum(axis=1), 1, rtol=ROUNDING)
             drift = np.abs(velocity.mean(axis=2) - velocity[:, :1].mean(axis=2)).max(axis=(1, 2))
@@ -244,7 +244,7 @@ def test_items_say_what_is_measured(reported):
     metrics = force_metrics.measure([force_metrics.from_items(blocks) for blocks in places.values()])
     for place in ("0.1/0.4", "0.1/0.71", "0.2/0.4", "0.2/0.71"):
         assert metrics.values[f"{place}/configurations"] == 5
-        assert metrics.values[f"{place}/time"] == pytest.approx(12.0)
+        assert metrics.values[f"{place}/time"] == pytest.approx(3.0)
         assert metrics.values[f"{place}/energy_shift_exact"] < 1e-3
         assert metrics.values[f"{place}/momentum"] < 1e-12
         assert metrics.values[f"{place}/cost_ratio"] > 0
@@ -272,14 +272,15 @@ def test_a_rollout_that_breaks_off_goes_on_from_its_own_checkpoint(run, monkeypa
                 raise KeyboardInterrupt
 
     monkeypatch.setattr("mlmd.stages.share.Saver", Soon)
-    monkeypatch.setattr(rollout_forces, "PIECE", 40)
+    monkeypatch.setattr(rollout_forces, "PIECE", 10)
+    monkeypatch.setattr(force_curves, "LAGS", 5)
     with pytest.raises(KeyboardInterrupt):
         roll_out(run)
-    assert saves == [40, 80, 40, 80, 40]
+    assert saves == [10, 20, 10, 20, 10]
     assert list((run.folder / "rollout/partial").rglob("*.ckpt"))
     roll_out(run)
     # The item that broke off went on from where it was saved.
-    assert saves[5:7] == [80, 40]
+    assert saves[5:7] == [20, 10]
     pieces = items(run.folder)
     assert not list((run.folder / "rollout").rglob("*.ckpt"))
     shutil.rmtree(run.folder / "rollout")
@@ -292,8 +293,8 @@ def test_a_process_that_is_killed_loses_nothing(run):
 import sys, time
 from pathlib import Path
 from mlmd import config
-from mlmd.stages import rollout, rollout_forces
-rollout_forces.PIECE, rollout_forces.STRETCHES = 40, 20
+from mlmd.stages import force_curves, rollout, rollout_forces
+rollout_forces.PIECE, rollout_forces.STRETCHES, force_curves.LAGS = 10, 20, 5
 save = rollout_forces._save
 rollout_forces._save = lambda *given: (save(*given), time.sleep(float(sys.argv[2])))
 run = config.load(Path(sys.argv[1]), ["rollout.checkpoint_seconds=1e-9"])

@@ -21,7 +21,7 @@ DATASET = {
 }
 MODEL = {"name": "pw", "stages": 2, "prior": "lennard_jones", "mirrored": True, "hidden": 2, "unroll": 2}
 TRAINING = {"epochs": 3, "batch": 4, "learning_rate": 0.01}
-ROLLOUT = {"block": 3, "time": 12.0, "tasks": 2}
+ROLLOUT = {"block": 3, "time": 3.0, "tasks": 2}
 # The reference is the run that distributions are compared with: what is apart from itself shows.
 FORCE = {"compare": [0.01, 0.05], "reference_timestep": 0.002, "statistics_timestep": 0.002, "reference_time": 1.0}
 
