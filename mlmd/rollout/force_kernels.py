@@ -45,7 +45,9 @@ def _bracket(s, sixth, w, share):
     """1/48 of the Lennard-Jones force with w, over r⁻⁶ times the way; w within the share of the repulsion."""
     bound = share * sixth
     low = 0.0 - bound
-    return s * (sixth - 0.5 + where(w < low, low, where(w > bound, bound, w)))
+    # In these forms each is one instruction.
+    w = where(w > low, w, low)
+    return s * (sixth - 0.5 + where(w < bound, w, bound))
 
 
 @compiled()
