@@ -1,12 +1,13 @@
 """A network of the forces and momenta on six points around an atom: equations 5.7 to 5.12 of Park's thesis.
 
     u_l = q_i + d (cos lπ/3, sin lπ/3)                                            figure 5.7; d `grid`, unpublished
-    ∇Φ(u_l) = Σ_{k≠i} ∇φ(|u_l − q_k|), each component within ±ω, ω = 108.35       5.7, 5.8: the slope at a distance 0.9
+    ∇Φ(u_l) = Σ_{k≠i} ∇φ(|u_l − q_k|), each component within ±ω, ω = 108.35       5.7, 5.8
     v_l = Σ_k p_k/|u_l − q_k| / Σ_k 1/|u_l − q_k|                                 5.9, 5.10, the atom itself included
     f_i = V z,  z = max(0, W ({∇Φ/24}, {ς (v_l − p_i)}) + b)²                     5.11, 5.12
 
-ς as in `mlmd.models.pair_network`. Forces of a network that stands alone are in units of 4.8; as a correction of the
-Lennard-Jones force they are in units of 0.05 ε/σ. They start at zero.
+The thesis calls ω the slope at a distance of 0.9, which is 138.7. ς as in `mlmd.models.pair_network`. Forces of a
+network that stands alone are in units of 4.8; as a correction of the Lennard-Jones force they are in units of 0.05 ε/σ.
+They start at zero.
 """
 
 import keras

@@ -210,6 +210,4 @@ def test_the_run_files_of_the_campaign_are_taken_and_share_their_data(folder):
     assert len({(run.data, repr(run.dataset)) for run in runs.values()}) == 1
     assert len({run.out for run in runs.values()}) == len(runs)
     assert all(run.effective_force is not None for run in runs.values())
-    # Compared with each other.
-    assert len({(run.rollout.time, run.effective_force.compare) for run in runs.values()}) == 1
     assert set(yaml.safe_load((folder / "campaign.yaml").read_text())["runs"]) == runs.keys()
