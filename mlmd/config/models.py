@@ -230,7 +230,6 @@ class ForceModel(Model):
 
 
 Units = Annotated[int, Field(ge=0, le=256)]
-GridDistance = Annotated[float, Field(gt=0, le=2)]
 
 
 class PairForces(ForceModel):
@@ -252,7 +251,7 @@ class ManyBodyForces(ForceModel):
 
     name: Literal["mb"] = Field("mb", description="kind of effective force")
     units: Annotated[int, Field(gt=0, le=256)] = Field(64, description="hidden units of each many-body network")
-    grid: GridDistance = Field(0.5, description="distance of the six points from their atom (σ); unpublished")
+    grid: Number = Field(0.5, description="distance of the six points from their atom (σ); unpublished")
 
 
 class CombinedForces(PairForces):
@@ -260,7 +259,7 @@ class CombinedForces(PairForces):
 
     name: Literal["pw_mb"] = Field("pw_mb", description="kind of effective force")
     units: Annotated[int, Field(gt=0, le=256)] = Field(64, description="hidden units of each many-body network")
-    grid: GridDistance = Field(0.5, description="distance of the six points from their atom (σ); unpublished")
+    grid: Number = Field(0.5, description="distance of the six points from their atom (σ); unpublished")
 
 
 class PairEnergies(ForceModel):

@@ -130,7 +130,7 @@ def test_sections_that_no_stage_reads_are_refused(here, capsys, monkeypatch, fam
     path = write(here, dataset={"family": family}, **{section: {}})
     line = refused(capsys, monkeypatch, here, "status", path)
     assert f"{path}: {section}: no stage of the family {family} reads this section; there are `mlmd generate`," in line
-    trained = {"configurations": "fit", "spins": "correction"}
+    trained = {"configurations": "fit", "spins": "correction", "lj2d": "effective_force"}
     assert (f", and more with a section {trained.get(family)}" in line) == (family in trained)
     path = write(here, dataset={"family": family})
     assert f"{path}: {section}: no stage" in refused(
@@ -176,12 +176,14 @@ def test_what_is_written_out_of_a_family_reads_back_the_same(tmp_path, family):
     assert (tmp_path / "copy.yaml").write_text(config.dump(run))
     assert config.load(tmp_path / "copy.yaml") == run
     unused = {"model", "training", "rollout"} if family in GENERATED_ONLY else set()
-    # A grid to search over, paths to seek, a potential and a correction are there only where they are wanted.
-    wanted = {"search", "action", "fit", "correction"}
+    # A grid to search over, paths to seek, and what is trained besides operators are there only where they are wanted.
+    wanted = {"search", "action", "fit", "correction", "effective_force"}
     assert set(yaml.safe_load(config.dump(run))) == set(config.Run.model_fields) - unused - wanted
 
 
-@pytest.mark.parametrize(("family", "section"), [("configurations", "fit"), ("spins", "correction")])
+@pytest.mark.parametrize(
+    ("family", "section"), [("configurations", "fit"), ("spins", "correction"), ("lj2d", "effective_force")]
+)
 def test_a_run_that_trains_is_written_out_without_the_keys_of_operators(tmp_path, family, section):
     run = config.load(write(tmp_path, dataset={"family": family}, **{section: {}}), ["training.epochs=7"])
     (tmp_path / "copy.yaml").write_text(config.dump(run))

@@ -332,7 +332,7 @@ def test_the_list_of_keys_is_complete_and_its_defaults_are_right():
         expected |= {f"action.{key} ({kind})": value for key, value in keys.items() if key != "method"}
     # Sections that are there only where they are wanted have no values of their own.
     for prefix, section in sections(config.Run, ""):
-        if prefix in ("rollout.guard.", "search.", "correction."):
+        if prefix in ("rollout.guard.", "search.", "correction.", "effective_force."):
             expected |= {f"{prefix}{key}": default for key, default, _ in config.keys_of(section, "")}
     expected = {key: value for key, value in expected.items() if key != "search"}
     assert set(listed) == set(expected)
@@ -349,7 +349,7 @@ def test_each_key_of_a_section_reaches_the_run():
             continue
         tag = {"dataset": "family", "model": "name", "action": "method"}.get(name)
         own = {tag: section.model_fields[tag].default} if tag else {}
-        families = {"action": "lj_liquid", "fit": "configurations", "correction": "spins"}
+        families = {"action": "lj_liquid", "fit": "configurations", "correction": "spins", "effective_force": "lj2d"}
         others = {"dataset": {"family": families[name]}} if name in families else {}
         if name in ("rollout.guard", "fit.active"):
             continue
