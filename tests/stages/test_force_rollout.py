@@ -173,6 +173,20 @@ def test_targets_are_what_labels_say_in_units(trained, monkeypatch):
             assert target[step - 1, 16] * 1e-3 == pytest.approx(np.sqrt(0.1) * energy[0], abs=MANY_STEPS)
 
 
+def test_an_epoch_goes_on_where_it_stopped_and_no_two_are_in_one_order(trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    data = ForceData(load(RUN), ranks.SingleProcess(), seed=1)
+    problem = data.problem()
+    whole, again, later = (
+        [given for given, _ in data.epoch(problem, number, first, data.steps)]
+        for number, first in ((1, 0), (1, 5), (2, 0))
+    )
+    assert len(whole) == len(later) == 12
+    np.testing.assert_array_equal(again, whole[5:])
+    assert not np.array_equal(later, whole)
+    np.testing.assert_array_equal(np.sort(np.concatenate(later), axis=0), np.sort(np.concatenate(whole), axis=0))
+
+
 def test_a_share_of_the_samples_is_the_same_share_of_every_place(trained, monkeypatch):
     monkeypatch.chdir(trained)
     run = load(RUN, ["effective_force.samples=24"])

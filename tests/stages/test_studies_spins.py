@@ -77,7 +77,7 @@ def test_a_reference_that_agrees_to_the_end_says_so():
 
 
 def test_what_is_fourth_order_done_three_times_over_costs_three_times_as_much(monkeypatch):
-    monkeypatch.setattr(base, "LEAST_SECONDS", 0.01)
+    monkeypatch.setattr(base, "LEAST_SECONDS", 0.05)
     thrice = Steps(SuzukiTrotter(4, 0.1), times=3)
     # Enough spins that they take the time, and not what is around them.
     found = cost.steps(cost.Size(MappingProxyType({8: 8}), 10, 2.0), [learned(thrice, name="thrice", size=8)], (1.44,))
