@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mlmd.analysis.effective_forces import THRESHOLD_DISTANCE
 from mlmd.physics import box as boxes
 from mlmd.physics.compiled import compiled
 from mlmd.physics.lanes import LANES, filled
@@ -22,8 +23,8 @@ from mlmd.state import InvalidInput
 
 # What model.json says of it beside what it says of every effective force; a cutoff of 0: none.
 FACTS = {"prior": str, "grid": float, "cutoff": float, "share": float}
-# A pair nearer than this (σ) has the threshold force: Park's thesis, section 5.2.1.
-NEAREST = 0.7259
+# A pair nearer than this (σ) makes a run unstable.
+NEAREST = THRESHOLD_DISTANCE
 # Systems side by side: few enough for the nearest caches.
 GROUP = 16
 # A velocity of this size is of no atom any more, and its square is still a number.
@@ -248,8 +249,8 @@ def _checked(weights: ForceWeights) -> ForceWeights:
 
 def _side_by_side(part: np.ndarray) -> np.ndarray:
     """(systems, atoms, 2) as (2, atoms, systems), filled up to whole lanes."""
-    filled = np.pad(part, ((0, -len(part) % LANES), (0, 0), (0, 0)), mode="edge")
-    return np.ascontiguousarray(filled.transpose(2, 1, 0))
+    whole = np.pad(part, ((0, filled(len(part)) - len(part)), (0, 0), (0, 0)), mode="edge")
+    return np.ascontiguousarray(whole.transpose(2, 1, 0))
 
 
 @functools.cache

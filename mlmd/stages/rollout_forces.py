@@ -15,6 +15,7 @@ An item holds `density`, `temperature`, `atoms`, `edge`, `configuration` (config
 
 import contextlib
 import json
+import operator
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -105,15 +106,11 @@ def _require_model(run: Run, command: str) -> None:
     if not path.exists():
         raise StoreMissing(path, command)
     description = json.loads(path.read_text())
-    wanted = {key: getattr(getattr(run, section), name) for key, (section, name) in _trained_for().items()}
+    wanted = {key: operator.attrgetter(where)(run) for key, where in TRAINED_FOR.items()}
     changed = ledger.differences({key: description.get(key) for key in wanted}, wanted)
     if changed:
         remedy = f"give the run file what they are trained for, or move {path.parent} away to train others"
         raise MadeFromAnotherConfig(path.parent, {TRAINED_FOR[key]: value for key, value in changed.items()}, remedy)
-
-
-def _trained_for() -> dict[str, list[str]]:
-    return {key: where.split(".") for key, where in TRAINED_FOR.items()}
 
 
 def schemes(run: Run) -> dict[str, ForceSteps]:
