@@ -62,8 +62,9 @@ class CorrectedStep:
     def run(self, spins: np.ndarray, steps: int, threads: int = 1) -> np.ndarray:
         """Spins (…, L, L, L, 3) after `steps` steps, a new array; the systems of a batch shared among `threads`.
 
-        A system's bits depend on its own spins alone. Raises InvalidInput for spins as `lattices` does, and for an L
-        that the network is not for; NonFiniteSpin where it says what is no number.
+        A system's bits depend on its own spins and its place in the batch alone: in another place, or by itself, sums
+        may be rounded otherwise. Raises InvalidInput for spins as `lattices` does, and for an L that the network is
+        not for; NonFiniteSpin where it says what is no number.
         """
         if steps < 0:
             raise InvalidInput(f"steps is at least 0, not {steps}")

@@ -1,9 +1,8 @@
 """The network of `mlmd.models.unet` in numpy: single precision, products of matrices, one lattice size at a time.
 
 A convolution goes through Fourier modes (`mlmd.models.lattice_modes`): the transform of sites, one product for each
-mode, the transform back. Arrays are (sites, channels, LANES): always as many systems, as BLAS sums a column in one
-order whatever the others hold, but in another for matrices of another shape. On another processor, whose BLAS it is
-not, bits are others.
+mode, the transform back. Arrays are (sites, channels, LANES): always as many systems, as BLAS sums a column in an order
+that follows from the shapes and the column's place, whatever the others hold. On another processor bits are others.
 """
 
 from collections.abc import Mapping, Sequence

@@ -7,14 +7,14 @@ from mlmd.config import MODELS
 from mlmd.config.models import PotentialModel, SpinModel
 from mlmd.models import MODELS as KERAS_MODELS
 from mlmd.models import saved_potential
-from mlmd.rollout import spin_steps
+from mlmd.rollout import force_steps, spin_steps
 from mlmd.rollout.compiled import KINDS
 from tests.helpers import operator_example
 
 
 def test_every_kind_has_its_section_its_model_and_its_compiled_form():
     potentials = {name for name, section in MODELS.items() if issubclass(section, PotentialModel)}
-    assert set(MODELS) - potentials == set(KERAS_MODELS) == set(KINDS) | set(spin_steps.KINDS)
+    assert set(MODELS) - potentials == set(KERAS_MODELS) == set(KINDS) | set(spin_steps.KINDS) | set(force_steps.KINDS)
     assert potentials == set(saved_potential.KINDS)
     assert {name for name, section in MODELS.items() if issubclass(section, SpinModel)} == set(spin_steps.KINDS)
 

@@ -14,7 +14,7 @@ from mlmd.stages.studies_potentials.plan import Plan
 EXACT = LennardJones(cutoff=base.CUTOFF, shift="exact")
 RANDOM = np.random.default_rng(2)
 SIZES = {
-    "one_pair": one_pair.Size((6,), 200, 400),
+    "one_pair": one_pair.Size((6,), 200, 1000),
     "many_pairs": many_pairs.Size(2000, 400, 20, Plan(10, 40, 50, 0.01)),
     "five_neighbours": five_neighbours.Size(2000, 300, Plan(4, 30, 50, 0.01)),
 }
