@@ -32,12 +32,24 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{unique_name()}{TEMPORARY_SUFFIX}")
     try:
-        yield temporary
+        with naming(path):
+            yield temporary
         flush(temporary)
         os.replace(temporary, path)
         flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Puts the name into what the file system says of a file that is open, such as that the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def write_bytes(path: Path, data: bytes) -> None:

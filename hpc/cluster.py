@@ -5,6 +5,7 @@ them again on another one, so items must be safe to run twice and must write the
 """
 
 import itertools
+import logging
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -13,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpc.errors import NotOneOfMany, Preempted, SchedulerUnusable
+from hpc.errors import MachineTrouble, NotOneOfMany, Preempted, SchedulerUnusable, trouble_of
 from hpc.preempt import StopFlag
 from hpc.ranks import launched_size
+from hpc.schedulers import Slurm
 
 if TYPE_CHECKING:
     from dask.distributed import Client
@@ -29,6 +31,14 @@ AHEAD = 16
 LOG_LEVELS = {"distributed": "warning", "distributed.worker.state_machine": "error"}
 # Dask always opens its page: on any free port, so that runs side by side do not fight for one, and not to the network.
 STATUS_PAGE = "127.0.0.1:0"
+SLURM_SETTINGS = {
+    # What waits at a worker would wait for its item at hand when it leaves: everything waits at the scheduler.
+    "distributed.scheduler.worker-saturation": 1.0,
+    # A worker that its nanny starts again must have the time to come back before its job is cancelled.
+    "distributed.deploy.lost-worker-timeout": "60s",
+    # hpc.worker_jobs looks after silent ones.
+    "distributed.scheduler.worker-ttl": None,
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,8 @@ class Workers:
 def check(kind: str) -> None:
     """Raises, before anything is written, where this launch cannot carry workers of this kind."""
     launched, _ = launched_size()
+    if kind == "slurm" and not Slurm.answers():
+        raise SchedulerUnusable("slurm", f"cluster.kind slurm needs it: {Slurm.cure}")
     if kind == "mpi" and launched < 3:
         raise SchedulerUnusable(
             "mpi", f"cluster.kind mpi needs at least 3 MPI processes (scheduler, program, worker), not {launched}"
@@ -71,7 +83,7 @@ def run(
         while True:
             # A few ahead of the workers: the cost of a round must not grow with the length of the table.
             for item in itertools.islice(waiting, max(0, AHEAD * workers.count - len(pending))):
-                pending[client.submit(function, item, pure=False)] = item
+                pending[client.submit(_work, function, item, pure=False)] = item
             if not pending:
                 return
             if stop.requested:
@@ -79,14 +91,32 @@ def run(
             try:
                 done = wait(list(pending), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").done
             except WaitedEnough:
+                # Only a cluster of jobs can be at a loss for workers.
+                if trouble := getattr(client.cluster, "trouble", None):
+                    raise trouble from None
                 continue
             for future in done:
                 item = pending.pop(future)
                 # By its status: asking a lost one for its exception waits as well.
                 error = future.exception() if future.status == "error" else None
+                if isinstance(error, MachineTrouble):
+                    # The next item would meet the same.
+                    raise error
                 future.release()
                 finished += 1
                 yield item, error
+
+
+def _work(function: Callable[[int], None], item: int) -> None:
+    try:
+        function(item)
+    except OSError as error:
+        trouble = trouble_of(error)
+        if trouble is None:
+            raise
+        # Dask prints a traceback of what is raised, and this has no cause in the program.
+        logging.getLogger("distributed.worker").setLevel(logging.CRITICAL)
+        raise trouble from None
 
 
 @contextmanager
@@ -116,7 +146,8 @@ def _connect(workers: Workers) -> Iterator["Client"]:
 
 
 def _local(workers: Workers, scratch: str) -> Iterator["Client"]:
-    from dask.distributed import Client, LocalCluster
+    """Over TLS too: whoever reaches a scheduler or a worker runs code there, and others may be logged in here."""
+    from dask.distributed import Client, LocalCluster, Security
 
     with (
         LocalCluster(
@@ -126,23 +157,36 @@ def _local(workers: Workers, scratch: str) -> Iterator["Client"]:
             dashboard_address=STATUS_PAGE,
             local_directory=scratch,
             host="127.0.0.1",
+            protocol="tls://",
+            security=Security.temporary(),
         ) as cluster,
         Client(cluster) as client,
     ):
         yield client
 
 
-def _slurm(workers: Workers, scratch: str) -> Iterator["Client"]:
-    """Workers as Slurm jobs of their own, replaced when they are lost; traffic between nodes goes over TLS."""
+def _slurm(
+    workers: Workers, scratch: str, limit: float | None = None, margin: float | None = None
+) -> Iterator["Client"]:
+    """Workers as Slurm jobs of their own, replaced when they are lost; traffic between nodes goes over TLS.
+
+    `limit` seconds after its job's start a worker would be killed, and `margin` seconds before that it hands over; both
+    follow from the walltime where they are not given.
+    """
+    import dask
     from dask.distributed import Client, Security
-    from dask_jobqueue import SLURMCluster
+
+    from hpc.leaving import exports
+    from hpc.worker_jobs import WorkerJobs
 
     workers.log_folder.mkdir(parents=True, exist_ok=True)
-    # Workers leave by themselves before the walltime would kill them in the middle of an item.
-    margin = min(5, max(1, workers.walltime_minutes // 10))
+    limit = 60.0 * workers.walltime_minutes if limit is None else limit
+    margin = min(300.0, 60.0 + limit / 15) if margin is None else margin
     with (
+        dask.config.set(SLURM_SETTINGS),
         tempfile.TemporaryDirectory(prefix=".tls-", dir=workers.log_folder) as certificates,
-        SLURMCluster(
+        WorkerJobs(
+            workers.log_folder,
             cores=1,
             processes=1,
             memory=workers.memory,
@@ -151,14 +195,9 @@ def _slurm(workers: Workers, scratch: str) -> Iterator["Client"]:
             python=sys.executable,
             job_name="mlmd-worker",
             job_extra_directives=list(workers.options),
-            worker_extra_args=[
-                "--lifetime",
-                f"{workers.walltime_minutes - margin - 1}m",
-                "--lifetime-stagger",
-                "1m",
-            ],
+            job_script_prologue=[exports(limit, margin)],
+            worker_extra_args=["--preload", "hpc.leaving"],
             local_directory=tempfile.gettempdir(),
-            log_directory=str(workers.log_folder),
             protocol="tls://",
             security=Security.temporary(),
             shared_temp_directory=certificates,
@@ -166,8 +205,7 @@ def _slurm(workers: Workers, scratch: str) -> Iterator["Client"]:
         ) as cluster,
         Client(cluster) as client,
     ):
-        # Not scale(): a worker job that is cancelled or lost would not be replaced.
-        cluster.adapt(minimum_jobs=workers.count, maximum_jobs=workers.count, interval="2s", wait_count=5)
+        cluster.keep(workers.count)
         yield client
 
 

@@ -27,7 +27,9 @@ def environment(**changes: str) -> dict[str, str]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
     # Open MPI wants to hear from root twice that it is meant.
     root = dict.fromkeys(("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"), "1") if os.geteuid() == 0 else {}
-    return {**plain, **root, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", **changes}
+    # Run files of tests are the tests' own, and name folders anywhere.
+    ours = {"PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", "MLMD_PATHS": "anywhere"}
+    return {**plain, **root, **ours, **changes}
 
 
 def mlmd(arguments: Sequence[str | Path], folder: Path, **changes: str) -> subprocess.CompletedProcess:

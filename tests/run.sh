@@ -2,9 +2,11 @@
 # Sets up and runs the tests: bash tests/run.sh [pytest's arguments], e.g. bash tests/run.sh -m long
 # As root on Debian or Ubuntu it installs Slurm for the Slurm tests; elsewhere, where there is none, those are
 # reported as skipped, by name.
+#   bash tests/run.sh --container        proves the container's recipe instead, see tests/container.sh
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+if [ "${1:-}" = --container ]; then exec bash tests/container.sh "${@:2}"; fi
 bash jobs/setup.sh
 
 SLURM=(slurm-wlm munge libpmix-dev)

@@ -56,6 +56,7 @@ class Local(Scheduler):
     def submit(self, spec: JobSpec) -> str:
         """Writes the job's folder, then starts the process that runs it."""
         spec.check()
+        self._check_container(spec)
         self._make_log_folder()
         job = {
             "name": spec.name,

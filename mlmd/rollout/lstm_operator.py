@@ -91,7 +91,8 @@ class CompiledOperator:
         frames = np.full((len(windows), steps, self.features), np.nan, self.dtype)
         for window, predicted in zip(np.asarray(windows, self.dtype), frames, strict=True):
             if np.isfinite(window).all():
-                stopped = self._follow(np.ascontiguousarray(window), predicted)
+                # A copy, as one that may not be written is another type: compiled again, it may round otherwise.
+                stopped = self._follow(np.array(window, order="C"), predicted)
                 predicted[stopped if stopped >= 0 else steps :] = np.nan
         return frames
 

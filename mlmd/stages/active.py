@@ -131,7 +131,15 @@ def _round(
         if changed:
             raise CheckpointLocked(folder(run, number), changed)
         return record
-    started, workers = time.time(), ranks.start(run.training.backend, run.training.timeout_seconds)
+    with ranks.start(run.training.backend, run.training.timeout_seconds, run.folder) as workers:
+        return _done_round(run, here, number, lock, workers, stop)
+
+
+def _done_round(
+    run: Run, here: Run, number: int, lock: Mapping[str, Any], workers: ranks.Ranks, stop: preempt.StopFlag
+) -> dict[str, Any]:
+    """Dynamics of the round's committee and labels for what it disagrees on; the round's record."""
+    started = time.time()
     # The first rank has written the last member only now.
     workers.broadcast(np.zeros(()))
     committee = models.load_potential(layout.potential(here))

@@ -6,7 +6,7 @@ from pathlib import Path
 from hpc import ledger, schedulers, store
 from hpc.errors import UserError
 from mlmd.config import Run
-from mlmd.stages import layout, search, submit
+from mlmd.stages import layout, submit
 
 ACTIVE = ("pending", "running")
 
@@ -45,7 +45,7 @@ def _act(run: Run, active: set[str]) -> list[str]:
 
 
 def _search(run: Run, waiting: bool) -> list[str]:
-    return [f"{'search':10}{_items(search.ledger_folder(run), submitted=False, waiting=waiting)}"]
+    return [f"{'search':10}{_items(layout.search_ledger(run), submitted=False, waiting=waiting)}"]
 
 
 def _items(folder, submitted: bool, waiting: bool) -> str:

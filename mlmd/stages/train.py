@@ -48,10 +48,12 @@ def train(run: Run, command: str, accept: Collection[str] = ()) -> None:
     """
     run.require_stage("train")
     require_dataset(run, command.replace("mlmd train", "mlmd generate"))
+    _silence_tensorflow()
     # From here on a signal is a wish to stop at a checkpoint: start-up takes seconds, and one may come in them.
-    with preempt.StopFlag() as stop:
-        _silence_tensorflow()
-        workers = ranks.start(run.training.backend, run.training.timeout_seconds)
+    with (
+        preempt.StopFlag() as stop,
+        ranks.start(run.training.backend, run.training.timeout_seconds, run.folder) as workers,
+    ):
         lock = conditions(run, workers.size)
         for unknown in set(accept) - lock.keys():
             raise UnknownCondition(unknown, lock)
