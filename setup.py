@@ -39,6 +39,6 @@ setup(
         "tqdm",
         "zarr>=3.1",
     ],
-    extras_require={"test": ["hypothesis", "pytest", "pytest-benchmark", "pytest-timeout", "ruff"]},
+    extras_require={"test": ["hypothesis", "pytest", "pytest-benchmark", "pytest-timeout", "pytest-xdist", "ruff"]},
     entry_points={"console_scripts": ["mlmd=mlmd.cli:main"]},
 )

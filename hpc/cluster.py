@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hpc.errors import MachineTrouble, NotOneOfMany, Preempted, SchedulerUnusable, trouble_of
 from hpc.preempt import StopFlag
 from hpc.ranks import launched_size
@@ -21,6 +23,7 @@ from hpc.schedulers import Slurm
 
 if TYPE_CHECKING:
     from dask.distributed import Client
+    from mpi4py.MPI import Comm
 
 # An item may lose this many workers (walltime, node failures) before it counts as the one that kills them.
 ALLOWED_WORKER_LOSSES = 10
@@ -132,6 +135,8 @@ def _connect(workers: Workers) -> Iterator["Client"]:
         # Every worker is one core; what it calls must not start threads of its own.
         "distributed.nanny.pre-spawn-environ": {
             **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"),
+            # What lies in the working folder is not imported in the place of what a worker needs.
+            "PYTHONSAFEPATH": "1",
             "DASK_LOGGING": repr(LOG_LEVELS),
         },
         "distributed.scheduler.http.routes": [],
@@ -168,7 +173,7 @@ def _local(workers: Workers, scratch: str) -> Iterator["Client"]:
 def _slurm(
     workers: Workers, scratch: str, limit: float | None = None, margin: float | None = None
 ) -> Iterator["Client"]:
-    """Workers as Slurm jobs of their own, replaced when they are lost; traffic between nodes goes over TLS.
+    """Workers as Slurm jobs of their own, replaced when they are lost.
 
     `limit` seconds after its job's start a worker would be killed, and `margin` seconds before that it hands over; both
     follow from the walltime where they are not given.
@@ -178,15 +183,18 @@ def _slurm(
 
     from hpc.leaving import exports
     from hpc.worker_jobs import WorkerJobs
+    from hpc.worker_script import in_files
 
     workers.log_folder.mkdir(parents=True, exist_ok=True)
     limit = 60.0 * workers.walltime_minutes if limit is None else limit
     margin = min(300.0, 60.0 + limit / 15) if margin is None else margin
     with (
         dask.config.set(SLURM_SETTINGS),
-        tempfile.TemporaryDirectory(prefix=".tls-", dir=workers.log_folder) as certificates,
+        # On a file system that all nodes see, for this user alone.
+        tempfile.TemporaryDirectory(prefix=".tls-", dir=workers.log_folder) as private,
         WorkerJobs(
             workers.log_folder,
+            private=Path(private),
             cores=1,
             processes=1,
             memory=workers.memory,
@@ -196,11 +204,10 @@ def _slurm(
             job_name="mlmd-worker",
             job_extra_directives=list(workers.options),
             job_script_prologue=[exports(limit, margin)],
-            worker_extra_args=["--preload", "hpc.leaving"],
+            worker_extra_args=["--preload", "hpc.leaving", "--no-dashboard", "--dashboard-address", STATUS_PAGE],
             local_directory=tempfile.gettempdir(),
             protocol="tls://",
-            security=Security.temporary(),
-            shared_temp_directory=certificates,
+            security=in_files(Security.temporary(), Path(private)),
             scheduler_options={"dashboard_address": STATUS_PAGE},
         ) as cluster,
         Client(cluster) as client,
@@ -210,25 +217,49 @@ def _slurm(
 
 
 def _mpi(workers: Workers, scratch: str) -> Iterator["Client"]:
-    """Rank 0 schedules, rank 1 goes on with the program, the others work. One lost rank ends the whole job."""
-    import dask_mpi
-    from dask.distributed import Client
+    """Rank 0 schedules, rank 1 goes on with the program, the others work. One lost rank ends the whole job.
 
-    is_program = dask_mpi.initialize(
-        nthreads=1,
-        dashboard=False,
-        dashboard_address=STATUS_PAGE,
-        local_directory=scratch,
-        interface=workers.interface,
-        memory_limit=workers.memory,
-        exit=False,
-    )
-    if not is_program:
-        # Scheduler and workers come here when the program has shut them down.
-        sys.exit(0)
-    with Client() as client:
-        yield client
-        client.shutdown()
+    Rank 0 makes the certificate, and the others hear of it through MPI: it is in no file.
+    """
+    import dask
+    import dask_mpi
+    from dask.distributed import Client, Security
+    from mpi4py import MPI
+
+    made = Security.temporary() if MPI.COMM_WORLD.rank == 0 else None
+    certificate = _from_first(MPI.COMM_WORLD, made and made.tls_ca_file)
+    key = _from_first(MPI.COMM_WORLD, made and made.tls_client_key)
+    tls = {"ca-file": certificate}
+    for role in ("client", "scheduler", "worker"):
+        tls |= {f"{role}.cert": certificate, f"{role}.key": key}
+    settings = {f"distributed.comm.tls.{name}": value for name, value in tls.items()}
+    with dask.config.set({**settings, "distributed.comm.require-encryption": True}):
+        is_program = dask_mpi.initialize(
+            nthreads=1,
+            dashboard=False,
+            dashboard_address=STATUS_PAGE,
+            local_directory=scratch,
+            interface=workers.interface,
+            memory_limit=workers.memory,
+            protocol="tls://",
+            worker_options={"dashboard": False, "dashboard_address": STATUS_PAGE},
+            exit=False,
+        )
+        if not is_program:
+            # Scheduler and workers come here when the program has shut them down.
+            sys.exit(0)
+        with Client() as client:
+            yield client
+            client.shutdown()
+
+
+def _from_first(comm: "Comm", text: str | None) -> str:
+    """Rank 0's text, on all ranks; as bytes, since mpi4py would pickle it."""
+    size = np.array([len(text.encode()) if text else 0])
+    comm.Bcast(size, root=0)
+    buffer = np.frombuffer(text.encode(), np.uint8).copy() if text else np.empty(size[0], np.uint8)
+    comm.Bcast(buffer, root=0)
+    return buffer.tobytes().decode()
 
 
 CLUSTERS = {"local": _local, "slurm": _slurm, "mpi": _mpi}

@@ -170,7 +170,8 @@ class RanksLost(UserError):
 
     def __init__(self, what: str, told: Sequence[str]):
         super().__init__(
-            f"{_few(told)}. The others were at {what} when the launcher ended the job; the last checkpoint is kept"
+            f"{_few(told) or 'a rank has died, the launcher says which'}. The others were at {what} when the launcher "
+            "ended the job; the last checkpoint is kept"
         )
 
 

@@ -71,7 +71,7 @@ class Ledger:
         if changed:
             raise MadeFromAnotherConfig(folder, changed, remedy)
         table = cls(folder, len(lines), head["identity"])
-        if table.damage():
+        if table.damaged_files():
             log.warning("%s was damaged and is written anew", folder)
             _write(folder, head, lines)
         return table
@@ -86,17 +86,19 @@ class Ledger:
 
     def damage(self) -> str:
         """Which of the table's own files are not what was written, and which lines of records; empty for none."""
-        head, told = _head(items.head_of(self.folder / "items.jsonl")), []
+        _, damage = record_files.read(self.folder / "records", len(self.items), trusting=False)
+        return "; ".join([*map(str, self.damaged_files()), *filter(None, [str(damage)])])
+
+    def damaged_files(self) -> list[Path]:
+        """Those of the head and the items that are not what was written."""
+        head, found = _head(items.head_of(self.folder / "items.jsonl")), []
         if _head(_read(self.folder / "table.json")) is None:
-            told.append(str(self.folder / "table.json"))
+            found.append(self.folder / "table.json")
         try:
             sound = head is not None and self.items.checksum() == head["items"]
         except OSError:
             sound = False
-        if not sound:
-            told.append(str(self.folder / "items.jsonl"))
-        _, lines = record_files.read(self.folder / "records", len(self.items), trusting=False)
-        return "; ".join([*told, *([str(lines)] if lines.lines else [])])
+        return found if sound else [*found, self.folder / "items.jsonl"]
 
     def complete(self, item: int, **result: object) -> None:
         """Records that `item` is done; call it only once its product is flushed to disk."""

@@ -46,14 +46,15 @@ def held(folder: Path, task: int = 0, tasks: int = 1) -> Iterator[None]:
     Raises `InUse` where a living process owns this share or one that has items in common with it. Within a process a
     lock may be taken again by who has it.
     """
-    path = _path(folder, task, tasks)
+    folder = folder.absolute()
+    path = folder / f"lock-{task}-of-{tasks}"
     if path in _held:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
     _take(path)
     try:
-        for other in sorted(folder.glob("lock-*-of-*")):
+        for other in sorted(path.parent.glob("lock-*-of-*")):
             # Shares k of n and k' of n' have an item in common when k and k' agree modulo the divisor of n and n'.
             their_task, their_tasks = (int(word) for word in other.name.split("-")[1::2])
             if other != path and (task - their_task) % math.gcd(tasks, their_tasks) == 0:
@@ -61,10 +62,6 @@ def held(folder: Path, task: int = 0, tasks: int = 1) -> Iterator[None]:
         yield
     finally:
         _release(path)
-
-
-def _path(folder: Path, task: int, tasks: int) -> Path:
-    return folder.absolute() / f"lock-{task}-of-{tasks}"
 
 
 def _take(path: Path) -> None:

@@ -139,13 +139,13 @@ class MpiRanks(Ranks):
     def gather(self, values: np.ndarray) -> np.ndarray:
         own = np.ascontiguousarray(values)
         everyone = np.empty((self.size, *own.shape), own.dtype)
-        with self._watch.guard(f"a gather after {self._watch.agreed}"):
+        with self._watch.guard(f"a gather after {self._watch.agreed}", named=False):
             self._comm.Allgather(own, everyone)
         return everyone
 
     def broadcast(self, values: np.ndarray) -> np.ndarray:
         buffer = np.array(values)
-        with self._watch.guard(f"a broadcast after {self._watch.agreed}", together=False):
+        with self._watch.guard(f"a broadcast after {self._watch.agreed}", named=False):
             self._comm.Bcast(buffer, root=0)
         return buffer
 
@@ -196,6 +196,8 @@ def start(backend: str, timeout: float = 600.0, folder: Path | None = None) -> R
         return SingleProcess()
     # Read by Open MPI at start: a rank that waits leaves its core to TensorFlow's and Horovod's own threads.
     os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+    # The same: where a rank dies MPI breaks on the others, and the launcher would hear of one of them first.
+    os.environ.setdefault("OMPI_MCA_opal_abort_delay", "1")
     try:
         comm = mpi_start.started(launched, timeout, folder)
     except (ImportError, RuntimeError) as error:

@@ -93,7 +93,9 @@ def write_item(path: Path, start: int, stop: int, arrays: Mapping[str, np.ndarra
     """
     checksums = {}
     for name, given in arrays.items():
-        target = _array(path, name, "r+")
+        # An array does not keep this: without it a shard of nothing but fill values would be as one that is gone.
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            target = _array(path, name, "r+")
         shard, rows = target.shards[0], target.shape[0]
         if start % shard or (stop % shard and stop != rows) or not 0 <= start < stop <= rows:
             raise MisalignedWrite(name, start, stop, shard)
@@ -107,9 +109,7 @@ def write_item(path: Path, start: int, stop: int, arrays: Mapping[str, np.ndarra
         with atomic.naming(path / name):
             _write_rows(target, start, stop, values, files)
         for file in files:
-            # A shard of nothing but fill values has no file.
-            if file.exists():
-                atomic.flush(file)
+            atomic.flush(file)
         checksums[name] = zlib.crc32(values)
     return checksums
 
@@ -242,10 +242,15 @@ def _create_array(group: zarr.Group, name: str, spec: ArraySpec) -> None:
         chunks=(spec.shard if small else 1, *rest),
         shards=(spec.shard, *rest),
         compressors=zarr.codecs.Crc32cCodec(),
-        fill_value=np.nan if np.dtype(spec.dtype).kind == "f" else 0,
+        fill_value=_never_stored(np.dtype(spec.dtype)),
         config={"write_empty_chunks": True},
         attributes=dict(spec.attributes),
     )
+
+
+def _never_stored(dtype: np.dtype) -> float | int:
+    """A value that no data have: zarr writes no file for a shard of nothing but it, and reads a missing one as it."""
+    return np.nan if dtype.kind == "f" else int(np.iinfo(dtype).min)
 
 
 def _shard_files(array: Path, axes: int, shards: Iterable[int]) -> list[Path]:

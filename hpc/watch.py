@@ -67,9 +67,9 @@ class Watch:
         self._hosts: list[str] = []
         self._answers: dict[int, Mapping[str, Any]] = {}
         self._left: dict[int, Mapping[str, Any]] = {}
-        self._sent: list[Any] = []
+        self._sent: list[tuple[int, Any]] = []
+        self._dead: set[int] = set()
         self._asking, self._round, self._others_turn = False, 0, 0.0
-        self._told_to_end = float("-inf")
         self._closing = self._ended = False
         self._awake, self._alarm = os.pipe()
         os.set_blocking(self._alarm, False)
@@ -90,11 +90,11 @@ class Watch:
         self._hosts = [row.tobytes().rstrip(b"\0").decode() for row in everyone]
 
     @contextmanager
-    def guard(self, what: str, together: bool = True) -> Iterator[None]:
+    def guard(self, what: str, named: bool = True) -> Iterator[None]:
         """Around one collective. Inside of another guard the outer one's name stands, and the wait counts anew.
 
-        together: whether none gets through before all have come. Raises `CollectiveFailed` where the way to the others
-        is broken.
+        named: whether later messages may say that all ranks have come to this one. Raises `CollectiveFailed` where the
+        way to the others is broken.
         """
         outer = self._place
         self._place = Place(outer.number + 1, outer.what if outer.waiting else what, time.monotonic(), True)
@@ -107,14 +107,14 @@ class Watch:
             raise
         else:
             self._completed = self._place.number
-            if together:
+            if named:
                 self._agreed = self._place.what
         finally:
             self._place = Place(self._place.number, self._place.what, time.monotonic(), outer.waiting)
 
     @property
     def agreed(self) -> str:
-        """The name of the last guard that all ranks have come to."""
+        """The last named guard that this rank is through with, and so the last that all have come to."""
         return self._agreed
 
     def close(self) -> None:
@@ -151,7 +151,7 @@ class Watch:
             if any(left["left"] < place.number for left in self._left.values()):
                 self._end_with_left(place, turn)
             elif signal.SIGCONT in signals and self._comm.rank < SPEAKERS:
-                self._tell_lost(place)
+                self._ask_for_the_lost(place)
             elif waited > self._timeout + turn and now > self._others_turn:
                 self._end_with_missing(place)
 
@@ -163,24 +163,37 @@ class Watch:
     def _end_with_left(self, place: Place, turn: float) -> None:
         """One that has ended before this collective will not come to it: there is nothing to wait for."""
         time.sleep(TICK_SECONDS + turn)
-        if self._place != place:
+        self._listen()
+        if self._place != place or self._ended:
             return
         rank, left = min(self._left.items())
         self._end(RankLeft(self._name(rank), left["after"], left["told"], left["code"]))
 
     def _end_with_missing(self, place: Place) -> None:
-        missing = self._missing(place, ANSWER_SECONDS)
+        missing = self._missing(place, min(ANSWER_SECONDS, self._timeout))
         if missing is None:
             return
         told = list(missing.values()) or self._told_of_all(place)
         self._end(CollectiveTimeout(place.what, self._timeout, told))
 
-    def _tell_lost(self, place: Place) -> None:
+    def _ask_for_the_lost(self, place: Place) -> None:
         """A rank may have died: which one is said before the launcher kills the others, if it does."""
-        missing = self._missing(place, LAST_ANSWER_SECONDS) or {}
-        silent = [told for rank, told in missing.items() if rank not in self._answers]
-        if silent and signal.SIGTERM in self._signals(0.0):
-            print(f"mlmd: {RanksLost(place.what, silent)}", file=sys.stderr, flush=True)
+        # On a thread of its own, as this one may not come back from an MPI that breaks over the dead rank.
+        word = threading.Timer(LAST_ANSWER_SECONDS, self._tell_lost, [place])
+        word.start()
+        self._missing(place, LAST_ANSWER_SECONDS)
+        word.join()
+
+    def _tell_lost(self, place: Place) -> None:
+        silent = [rank for rank in range(self._comm.size) if rank not in (self._comm.rank, *self._answers)]
+        others_turn = self._ended or time.monotonic() < self._others_turn
+        if not silent or others_turn or self._place != place or signal.SIGTERM not in self._signals(0.0):
+            return
+        # Where nobody can be heard, who is silent says nothing.
+        lost = sorted(self._dead) or (silent if self._answers or len(silent) == 1 else [])
+        if lost or self._comm.rank < 2:
+            told = [self._told(rank, place) for rank in lost]
+            print(f"mlmd: {RanksLost(place.what, told)}", file=sys.stderr, flush=True)
 
     def _missing(self, place: Place, patience: float) -> dict[int, str] | None:
         """Asks all others; rank → a sentence on each that has not come.
@@ -195,12 +208,14 @@ class Watch:
         while len(self._answers) < len(others) and time.monotonic() < deadline:
             time.sleep(0.02)
             self._listen()
-            if self._place != place or not self._asking:
+            if self._place != place or self._ended or not self._asking:
                 return None
         self._asking = False
         return {rank: told for rank in others if (told := self._told(rank, place))}
 
     def _told(self, rank: int, place: Place) -> str:
+        if rank in self._dead:
+            return f"{self._name(rank)} has died: it took part in {self._agreed}"
         if rank not in self._answers:
             return f"{self._name(rank)} does not answer: it took part in {self._agreed} and is not heard of since"
         there = self._answers[rank]
@@ -230,10 +245,12 @@ class Watch:
         from mpi4py import MPI
 
         status = MPI.Status()
-        while self._comm.Iprobe(MPI.ANY_SOURCE, TAG, status):
-            buffer = bytearray(status.Get_count(MPI.BYTE))
-            self._comm.Recv([buffer, MPI.BYTE], source=status.Get_source(), tag=TAG)
-            self._take(status.Get_source(), json.loads(buffer))
+        # A connection that has broken says so here as well; those on it do not answer.
+        with suppress(MPI.Exception):
+            while self._comm.Iprobe(MPI.ANY_SOURCE, TAG, status):
+                buffer = bytearray(status.Get_count(MPI.BYTE))
+                self._comm.Recv([buffer, MPI.BYTE], source=status.Get_source(), tag=TAG)
+                self._take(status.Get_source(), json.loads(buffer))
         self._unsent()
 
     def _take(self, source: int, message: Mapping[str, Any]) -> None:
@@ -254,9 +271,12 @@ class Watch:
     def _send(self, rank: int, message: Mapping[str, Any]) -> None:
         from mpi4py import MPI
 
-        # A rank whose machine is gone may refuse; then it does not answer, and is named for that.
-        with suppress(MPI.Exception):
-            self._sent.append(self._comm.Isend([json.dumps(message).encode(), MPI.BYTE], dest=rank, tag=TAG))
+        try:
+            request = self._comm.Isend([json.dumps(message).encode(), MPI.BYTE], dest=rank, tag=TAG)
+        except MPI.Exception:
+            self._dead.add(rank)
+        else:
+            self._sent.append((rank, request))
 
     def _tell(self, message: Mapping[str, Any]) -> None:
         """To the ranks that speak for all; they need not hear it, so there is an end to the wait."""
@@ -267,7 +287,15 @@ class Watch:
             time.sleep(0.01)
 
     def _unsent(self) -> bool:
-        self._sent = [request for request in self._sent if not request.Test()]
+        from mpi4py import MPI
+
+        sent, self._sent = self._sent, []
+        for rank, request in sent:
+            try:
+                if not request.Test():
+                    self._sent.append((rank, request))
+            except MPI.Exception:
+                self._dead.add(rank)
         return bool(self._sent)
 
     def _end(self, error: UserError) -> NoReturn:

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from dask.distributed import Adaptive, Status
 from dask_jobqueue import SLURMCluster
-from dask_jobqueue.slurm import SLURMJob
 
 from hpc.errors import NoWorkers
 from hpc.schedulers.base import FINAL
 from hpc.schedulers.slurm import STATES
+from hpc.worker_script import QuotedJob
 
 INTERVAL_SECONDS = 2.0
 # While nothing changes, Slurm is asked less and less often.
@@ -33,7 +33,7 @@ SILENT_SECONDS = 300.0
 log = logging.getLogger(__name__)
 
 
-class WorkerJob(SLURMJob):
+class WorkerJob(QuotedJob):
     """`refused` is what sbatch said where it did not take the job, which then has no `job_id`."""
 
     refused: str | None = None
@@ -67,13 +67,6 @@ class WorkerJobs(SLURMCluster):
         for name in list(names):
             self.workers.pop(name).status = Status.closed
             self.worker_spec.pop(name, None)
-
-    async def _close(self) -> None:
-        await super()._close()
-        # Dask leaves them to be collected some time, when their folder is gone, and Python complains.
-        for what in ("ca_file", "cert", "key"):
-            if file := getattr(self, f"_job_{what}", None):
-                file.close()
 
     def _new_worker_name(self, worker_number: int) -> str:
         # Never that of a lost one: what Dask still does to that one would hit its successor.

@@ -145,8 +145,7 @@ post() {
     env -i "${variables[@]}" HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
         ROOT="$ROOT" FOLDER="$FOLDER" APPTAINER_LABELS=/.build.labels \
         unshare --mount --propagation private bash -euc '
-            mount --rbind /dev "$ROOT/dev"
-            mount --rbind /proc "$ROOT/proc"
+            for folder in /dev /proc /sys; do mount --rbind "$folder" "$ROOT$folder"; done
             while IFS=$(printf "\t") read -r source target; do
                 mount --bind -o ro "$source" "$ROOT$target"
             done < "$FOLDER/binds"
@@ -156,7 +155,7 @@ post() {
         if [ -d "$ROOT$target" ]; then rmdir "$ROOT$target"; else rm "$ROOT$target"; fi
     done < "$FOLDER/binds"
     rm "$ROOT/.post.script" "$ROOT/etc/apt/apt.conf.d/90mlmd-container"
-    chroot "$ROOT" update-ca-certificates --fresh
+    env -u TMPDIR chroot "$ROOT" update-ca-certificates --fresh
     rm -rf "${ROOT:?}"/tmp/*
 }
 

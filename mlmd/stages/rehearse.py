@@ -163,7 +163,9 @@ def _scene(script: Path, run_file: Path | None, overrides: Sequence[str], place:
     place.mkdir(parents=True, exist_ok=True)
     (place / "run.yaml").write_text(config.dump(run))
     words = [*given, "--set", f"out={run.out}", "--set", f"data={run.data}"]
-    return Scene({"RUN": str(place / "run.yaml"), "MLMD_ARGS": " ".join(words)}, _stages_before(run, calls), (run,))
+    # The run file has its files and folders in full.
+    given_to_it = {"RUN": str(place / "run.yaml"), "MLMD_ARGS": " ".join(words), "MLMD_PATHS": "anywhere"}
+    return Scene(given_to_it, _stages_before(run, calls), (run,))
 
 
 def _stages_before(run: Run, calls: Sequence[str]) -> tuple[str, ...]:

@@ -132,7 +132,7 @@ def _check_files(stage: str, table: ledger.Ledger, product: Callable[[dict], Pat
             raise DamagedFiles(found, command)
         # Of its own files the stage writes anew what is damaged; a line that does not count is an item to be done.
         table.forget(())
-        if table.damage():
+        if table.damaged_files():
             return f"{stage}: {found}: `mlmd {stage}` writes it anew; verify again after that"
 
     def withdraw(damaged: list[int]) -> None:

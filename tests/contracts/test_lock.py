@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +64,16 @@ def test_it_is_free_again_at_the_end_of_the_block_whatever_ends_it(tmp_path):
         with pytest.raises(ZeroDivisionError), lock.held(tmp_path):
             1 / len([name for name in files(tmp_path) if name != "lock-0-of-1"])
     assert files(tmp_path) == []
+
+
+def test_a_folder_is_the_same_by_whatever_name(tmp_path, owner, monkeypatch):
+    owner(1, 2)
+    monkeypatch.chdir(tmp_path.parent)
+    here = Path(tmp_path.name)
+    with pytest.raises(InUse), lock.held(here):
+        pass
+    with lock.held(here, 0, 2), lock.held(tmp_path, 0, 2):
+        assert files(here) == ["lock-0-of-2", "lock-1-of-2"]
 
 
 def test_within_a_process_it_is_taken_again_by_who_has_it(tmp_path):

@@ -1,5 +1,6 @@
 """Commands that are to be refused: one line, status 2, nothing written."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,23 @@ def write(folder: Path, **sections) -> Path:
     path = folder / "run.yaml"
     path.write_text(yaml.safe_dump({**GOOD, **sections}))
     return path
+
+
+def house_error(work: Callable[[], object], *names: object) -> str | None:
+    """What the error says that `work` ends with, in one line with all of `names`; None where it ends well.
+
+    Anything but an error for users goes through.
+    """
+    try:
+        work()
+    except Exception as error:  # noqa: BLE001  raised again
+        if getattr(error, "exit_code", None) not in (1, 2):
+            raise
+        told = str(error)
+    else:
+        return None
+    assert "\n" not in told, told
+    assert len(told) < 3000, told
+    for name in names:
+        assert str(name) in told, told
+    return told

@@ -238,6 +238,7 @@ def survive(slurm: Cluster, checkout: Path, undisturbed: Undisturbed, stage: str
     FAULTS[fault](job)
     job.finish()
     after = job.stage.finished(checkout)
+    assert len(before) < len(after), "the fault came too late"
     made, whole = job.stage.product(checkout), job.stage.product(undisturbed.after(stage))
     lost = [unit for unit in before if unit not in after] + [name for name in whole if made.get(name) != whole[name]]
     redone = [unit for unit, times in after.items() if times > 1]
