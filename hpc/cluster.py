@@ -32,8 +32,10 @@ POLL_SECONDS = 1.0
 AHEAD = 16
 # The second one complains of every item that is cancelled when the program is stopped.
 LOG_LEVELS = {"distributed": "warning", "distributed.worker.state_machine": "error"}
-# Dask always opens its page: on any free port, so that runs side by side do not fight for one, and not to the network.
+# Dask always opens its page: on any free port, so that runs side by side do not fight for one, and not to the network;
+# hpc.no_pages then closes it.
 STATUS_PAGE = "127.0.0.1:0"
+NO_PAGES = "hpc.no_pages"
 SLURM_SETTINGS = {
     # What waits at a worker would wait for its item at hand when it leaves: everything waits at the scheduler.
     "distributed.scheduler.worker-saturation": 1.0,
@@ -141,12 +143,17 @@ def _connect(workers: Workers) -> Iterator["Client"]:
         },
         "distributed.scheduler.http.routes": [],
         "distributed.worker.http.routes": [],
+        "distributed.scheduler.preload": [NO_PAGES],
+        "distributed.worker.preload": [NO_PAGES],
         # Read when distributed is first imported, which is why that happens below.
         "logging": LOG_LEVELS,
         # A busy compile or a slow file system is not a dead worker.
         "distributed.admin.tick.limit": "1h",
     }
-    with tempfile.TemporaryDirectory(prefix="mlmd-dask-") as scratch, dask.config.set(settings):
+    with (
+        tempfile.TemporaryDirectory(prefix="mlmd-dask-") as scratch,
+        dask.config.set({**settings, "temporary-directory": scratch}),
+    ):
         yield from CLUSTERS[workers.kind](workers, scratch)
 
 
@@ -204,7 +211,7 @@ def _slurm(
             job_name="mlmd-worker",
             job_extra_directives=list(workers.options),
             job_script_prologue=[exports(limit, margin)],
-            worker_extra_args=["--preload", "hpc.leaving", "--no-dashboard", "--dashboard-address", STATUS_PAGE],
+            worker_extra_args=["--preload", "hpc.leaving", "--preload", NO_PAGES, "--dashboard-address", STATUS_PAGE],
             local_directory=tempfile.gettempdir(),
             protocol="tls://",
             security=in_files(Security.temporary(), Path(private)),

@@ -335,8 +335,11 @@ TROUBLE: Mapping[int, str] = {
 UNNAMED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
-def trouble_of(error: OSError) -> MachineTrouble | None:
-    """The message for what a file system did not do; None for an error that is none of its own."""
+def trouble_of(error: OSError | MemoryError) -> MachineTrouble | None:
+    """The message for what a file system or the memory did not do; None for an error that is none of its own."""
+    if isinstance(error, MemoryError):
+        told = f"there is not enough memory ({error or 'none is left'}): choose smaller blocks, batches or numbers"
+        return MachineTrouble(f"{told}. What is finished is kept")
     if error.errno not in TROUBLE or (error.filename is None and error.errno not in UNNAMED):
         return None
     where = f"{error.filename}: " if error.filename is not None else ""

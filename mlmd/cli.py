@@ -11,6 +11,8 @@ import click
 
 from hpc.errors import trouble_of
 
+# Characters of a message.
+LONGEST = 2000
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
 run_file = click.argument("run_file", type=click.Path(path_type=Path, dir_okay=False))
 overrides = click.option(
@@ -342,14 +344,20 @@ def main() -> None:
     except click.Abort:
         sys.exit(130)
     except Exception as error:
-        told = trouble_of(error) if isinstance(error, OSError) else error
+        told = trouble_of(error) if isinstance(error, OSError | MemoryError) else error
         code = getattr(told, "exit_code", None)
         if code is None:
             raise
         # What every rank finds out alike is said once.
         if code == 1 or _rank() == 0:
-            print(f"mlmd: {told}", file=sys.stderr)
+            print(f"mlmd: {_in_a_line(told)}", file=sys.stderr)
         sys.exit(code)
+
+
+def _in_a_line(told: Exception) -> str:
+    """What a broken file holds in the place of a word may have many lines, and be as long as the file."""
+    text = " ".join(str(told).split("\n"))
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
 
 
 def _load(run_file: Path, overrides: tuple[str, ...]):

@@ -1,7 +1,6 @@
 """Somebody else on the same machine: what a run listens on, what of it others can see, and ways to try to get in."""
 
 import asyncio
-import base64
 import contextlib
 import os
 import socket
@@ -12,12 +11,13 @@ from pathlib import Path
 import psutil
 from dask.distributed import Client, Security
 
-PATIENCE_SECONDS = 4.0
-# What Dask's pages, its programming interface and its metrics are called.
-PAGES = ("/", "/status", "/health", "/info/main/workers.html", "/json/counts.json", "/metrics", "/sitemap.json")
-PAGES += ("/api/v1/check_idle", "/eventstream", "/individual-plots.json", "/statics/css/status.css", "/../../etc/passwd")
+PATIENCE_SECONDS = 1.0
+# What Dask answers to anybody where its web server is open, whatever pages are chosen.
+PAGES = ("/", "/status", "/sitemap.json")
 # The type of a record of TLS that says why the other side hangs up.
 ALERT = b"\x15"
+# What Python finds first where it looks into the working folder.
+SHADOWS = ("hpc.py", "distributed.py", "multiprocessing.py", "numpy.py", "dask.py")
 
 Port = tuple[str, int]
 
@@ -48,19 +48,22 @@ def seen_by_all(processes: Iterable[psutil.Process]) -> str:
     return "\n".join(texts)
 
 
-def readable_keys(folders: Iterable[Path]) -> list[Path]:
-    """Files below these folders that hold a private key and that another user could read."""
+def readable_keys(folder: Path) -> list[Path]:
+    """Files below a folder that hold a private key and that another user could read."""
     found = []
-    for file in (file for folder in folders for file in folder.rglob("*") if file.is_file()):
-        with contextlib.suppress(OSError):
-            if b"PRIVATE KEY" in file.read_bytes() and is_open(file):
-                found.append(file)
+    # Files and folders come and go.
+    for place, _, names in os.walk(folder):
+        for file in (Path(place) / name for name in names):
+            with contextlib.suppress(OSError):
+                if file.is_file() and b"PRIVATE KEY" in file.read_bytes() and is_open(file, folder):
+                    found.append(file)
     return found
 
 
-def is_open(file: Path) -> bool:
-    """Whether others may read a file, and look into all folders on the way to it."""
-    return bool(file.stat().st_mode & 0o044) and all(folder.stat().st_mode & 0o011 for folder in file.parents)
+def is_open(file: Path, top: Path) -> bool:
+    """Whether others may read a file, and look into all folders on the way to it from `top`."""
+    way = [folder for folder in file.parents if folder.is_relative_to(top) and folder != top]
+    return bool(file.stat().st_mode & 0o044) and all(folder.stat().st_mode & 0o011 for folder in way)
 
 
 def let_in(where: Iterable[Port], folder: Path) -> list[str]:
@@ -72,8 +75,8 @@ def let_in(where: Iterable[Port], folder: Path) -> list[str]:
 
 async def _let_in(where: list[Port], own: Security, key: Path) -> list[str]:
     tries = []
-    for host, port in where:
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    for bound, port in where:
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bound, bound)
         tries += [asyncio.to_thread(_read, host, port, page) for page in PAGES]
         tries += [asyncio.to_thread(_speak_tls, host, port, certificate) for certificate in (None, key)]
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -82,14 +85,13 @@ async def _let_in(where: list[Port], own: Security, key: Path) -> list[str]:
 
 
 def _read(host: str, port: int, page: str) -> str | None:
-    """Without TLS, as to a web server; one that has nothing to tell says so."""
+    """Without TLS, as to a web server."""
     answer = b""
     with contextlib.suppress(OSError), socket.create_connection((host, port), PATIENCE_SECONDS) as connection:
         connection.sendall(f"GET {page} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
         while more := connection.recv(1 << 16):
             answer += more
-    nothing = not answer or answer.startswith((b"HTTP/1.1 404 ", ALERT))
-    return None if nothing else f"{host}:{port} answers to {page}: {answer[:300]!r}"
+    return None if not answer or answer.startswith(ALERT) else f"{host}:{port} answers to {page}: {answer[:300]!r}"
 
 
 def _speak_tls(host: str, port: int, certificate: Path | None) -> str | None:
@@ -117,7 +119,7 @@ async def _run_code(address: str, security: Security | None) -> str | None:
     return None
 
 
-def pieces_of_key(pem: str) -> list[str]:
-    """What would give a private key away, wherever it stands: its lines, and those again as somebody may encode them."""
-    lines = [line for line in pem.splitlines() if line and not line.startswith("-----")]
-    return [*lines, base64.b64encode(pem.encode()).decode()[64:128]]
+def leave_shadows(folder: Path) -> None:
+    """Python files in a working folder, as somebody may have left them there, that say so where they are imported."""
+    for name in SHADOWS:
+        (folder / name).write_text(f"open({str(folder / 'imported')!r}, 'a').write('{name}')\n")

@@ -29,6 +29,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "mlmd.fields": (set(), EVERYWHERE),
     "mlmd.units": (set(), EVERYWHERE),
     "mlmd.state": (set(), EVERYWHERE),
+    "mlmd.on_disk": ({"mlmd.state"}, EVERYWHERE),
     "mlmd.config": ({"mlmd.config"}, {"pydantic", "pydantic_core", "yaml"}),
     # layer 1
     "hpc": ({"hpc"}, EVERYWHERE | NETWORK_AND_FILES),
@@ -40,7 +41,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "mlmd.physics": ({"mlmd.physics", "mlmd.fields", "mlmd.units", "mlmd.state"}, EVERYWHERE | {"numba"}),
     "mlmd.physics.lanes": ({"mlmd.physics"}, {"numba", "llvmlite"}),
     "mlmd.models": (
-        {"mlmd.models", "mlmd.physics", "mlmd.fields", "mlmd.units", "mlmd.state"},
+        {"mlmd.models", "mlmd.physics", "mlmd.fields", "mlmd.units", "mlmd.state", "mlmd.on_disk"},
         EVERYWHERE | {"numba", "keras"},
     ),
     "mlmd.analysis": (
@@ -55,7 +56,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     **{
         f"mlmd.{room}": (
             {f"mlmd.{room}", "mlmd.physics", "mlmd.models", "mlmd.analysis"}
-            | {"mlmd.fields", "mlmd.units", "mlmd.state", "mlmd.config"},
+            | {"mlmd.fields", "mlmd.units", "mlmd.state", "mlmd.on_disk", "mlmd.config"},
             EVERYWHERE | {"numba"} | MORE.get(room, set()),
         )
         for room in ("datasets", "rollout", "action", "interfaces")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hpc import store
-from mlmd.config import DATASETS, load
+from mlmd.config import DATASETS
 from mlmd.config.datasets import MATERIALS, Configurations, State
 from mlmd.datasets import configurations, windows
 from mlmd.datasets.base import TRAIN, VALIDATION

@@ -41,9 +41,9 @@ def write(folder: Path, **sections) -> Path:
 
 
 def house_error(work: Callable[[], object], *names: object) -> str | None:
-    """What the error says that `work` ends with, in one line with all of `names`; None where it ends well.
+    """What the error for users says that `work` ends with, with all of `names`; None where it ends well.
 
-    Anything but an error for users goes through.
+    Any other error goes through. That one line is made of it is the command line's part.
     """
     try:
         work()
@@ -53,8 +53,6 @@ def house_error(work: Callable[[], object], *names: object) -> str | None:
         told = str(error)
     else:
         return None
-    assert "\n" not in told, told
-    assert len(told) < 3000, told
     for name in names:
         assert str(name) in told, told
     return told

@@ -64,7 +64,8 @@ def record_files(run) -> list[Path]:
 
 
 def lines(run) -> list[str]:
-    return [line for file in record_files(run) for line in file.read_bytes().split(b"\n")]
+    found = [line for file in record_files(run) for line in file.read_bytes().split(b"\n")[:-1]]
+    return [line for line in found if line.endswith(b'"}')]
 
 
 def made_again(run, before: list) -> int:

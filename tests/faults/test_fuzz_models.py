@@ -1,6 +1,7 @@
 """A model folder in which anything is damaged is read as it was, or refused in one line that names it."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -9,6 +10,15 @@ from hypothesis import strategies as st
 from tests.faults.damage import damaged, damaged_arrays, misplaced
 from tests.faults.model_folders import EXAMPLES
 from tests.faults.refusals import house_error
+
+
+def look_at(example, folder):
+    found = []
+    # As users have it: numbers beyond a double's are infinite there.
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if house_error(lambda: found.append(example.load(folder)), folder) is None:
+            house_error(lambda: example.use(*found))
 
 
 @pytest.mark.parametrize("kind", EXAMPLES)
@@ -21,8 +31,7 @@ def test_a_folder_with_other_values_in_it(here, fuzz, kind):
             (here / "model.json").write_text(json.dumps(described))
         if archive is not None:
             (here / "weights.npz").write_bytes(archive)
-        with np.errstate(all="ignore"):
-            house_error(lambda: example.use(example.load(here)), here)
+        look_at(example, here)
 
     fuzz(check, 15, st.none() | misplaced(example.described), st.none() | damaged_arrays(example.weights))
 
@@ -35,7 +44,6 @@ def test_a_folder_with_other_bytes_in_it(here, fuzz, kind, name):
 
     def check(data):
         (here / name).write_bytes(data)
-        with np.errstate(all="ignore"):
-            house_error(lambda: example.use(example.load(here)), here)
+        look_at(example, here)
 
     fuzz(check, 15, damaged(sound))
