@@ -6,6 +6,7 @@ them again on another one, so items must be safe to run twice and must write the
 
 import itertools
 import logging
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hpc.errors import MachineTrouble, NotOneOfMany, Preempted, SchedulerUnusable, trouble_of
+from hpc.mpi_start import RANKS
 from hpc.preempt import StopFlag
 from hpc.ranks import launched_size
 from hpc.schedulers import Slurm
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 # An item may lose this many workers (walltime, node failures) before it counts as the one that kills them.
 ALLOWED_WORKER_LOSSES = 10
 POLL_SECONDS = 1.0
+# The rank that dask-mpi lets go on with the program.
+MPI_PROGRAM = 1
 # Items in the hands of Dask, for each worker.
 AHEAD = 16
 # The second one complains of every item that is cancelled when the program is stopped.
@@ -70,6 +74,11 @@ def check(kind: str) -> None:
         )
     if kind != "mpi" and launched > 1:
         raise NotOneOfMany(launched)
+
+
+def leads(kind: str) -> bool:
+    """Whether this process goes on with the program; of MPI's ranks only one does, and the others serve it."""
+    return kind != "mpi" or next((int(os.environ[name]) for name in RANKS if name in os.environ), 0) == MPI_PROGRAM
 
 
 def run(
@@ -128,6 +137,8 @@ def _work(function: Callable[[int], None], item: int) -> None:
 def _connect(workers: Workers) -> Iterator["Client"]:
     import dask
 
+    # For every Python that is started from here: what lies in the working folder is not imported in Dask's place.
+    os.environ["PYTHONSAFEPATH"] = "1"
     if "distributed" in sys.modules:
         # Its defaults came among settings like those below, and left with them.
         dask.config.refresh()
@@ -137,8 +148,6 @@ def _connect(workers: Workers) -> Iterator["Client"]:
         # Every worker is one core; what it calls must not start threads of its own.
         "distributed.nanny.pre-spawn-environ": {
             **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"),
-            # What lies in the working folder is not imported in the place of what a worker needs.
-            "PYTHONSAFEPATH": "1",
             "DASK_LOGGING": repr(LOG_LEVELS),
         },
         "distributed.scheduler.http.routes": [],

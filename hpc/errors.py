@@ -101,6 +101,13 @@ class DamagedFiles(UserError):
         super().__init__(f"not what was written: {listed}; `{command}` puts that right")
 
 
+class DamagedFile(UserError):
+    exit_code = 1
+
+    def __init__(self, path: Path, cause: str, remedy: str):
+        super().__init__(f"{path}: {cause}; {remedy}")
+
+
 class ItemsFailed(UserError):
     exit_code = 1
 
@@ -262,6 +269,17 @@ class NonFiniteLoss(UserError):
         )
 
 
+class TrainingsFailed(NonFiniteLoss):
+    """Some of several trainings came to a loss that is not finite, on all ranks alike; the others are finished."""
+
+    alike = True
+
+    def __init__(self, failures: Mapping[str, str], total: int):
+        told = [f"{name}: {why}" for name, why in failures.items()]
+        listed = "; ".join(told[:3]) + (f"; and {len(told) - 3} more" if len(told) > 3 else "")
+        UserError.__init__(self, f"{len(failures)} of {total} trainings have failed, the others are finished. {listed}")
+
+
 class SchedulerUnusable(UserError):
     def __init__(self, name: str, cause: str):
         super().__init__(f"scheduler {name!r} cannot be used here: {cause}")
@@ -324,6 +342,9 @@ TROUBLE: Mapping[int, str] = {
     errno.EPERM: "you may not do this here: choose another out, or have the permissions changed",
     errno.ENAMETOOLONG: "this name is too long for the file system: choose a shorter out or name",
     errno.ENOTDIR: "there is a file where a folder should be: move it away",
+    errno.EEXIST: "there is something else where a file or folder should be: move it away",
+    errno.ENOTEMPTY: "there is a folder where a file should be: move it away",
+    errno.ELOOP: "the links there lead in a circle",
     errno.EISDIR: "there is a folder where a file should be: move it away, or name the file",
     errno.ENOENT: "it does not exist",
     errno.EIO: "the disk does not read or write it: ask those who look after it",

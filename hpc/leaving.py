@@ -35,7 +35,7 @@ class Items(WorkerPlugin):
         self.longest = 0.0
         self._begun: dict[str, float] = {}
 
-    def transition(self, key: str, start: str, finish: str, **_: object) -> None:
+    def transition(self, key: str, start: str, finish: str, **told: object) -> None:
         """Dask tells what becomes of each item."""
         if finish == "executing":
             self._begun[key] = time.monotonic()

@@ -25,15 +25,16 @@ if TYPE_CHECKING:
 
 RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
 # How long the ranks that need not speak leave the first one its say.
-TURN_SECONDS = 2.0
+TURN_SECONDS = 10.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Roll:
     """Who has come to the start of one launch: a file for each, named after its rank, in a folder of the launch."""
 
     folder: Path
     rank: int
+    signed: bool = False
 
     @classmethod
     def of_this_launch(cls, folder: Path | None) -> "Roll | None":
@@ -50,6 +51,7 @@ class Roll:
         with suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / str(self.rank)).write_text(socket.gethostname())
+            self.signed = True
 
     def strike(self) -> None:
         """Takes the name away; the last one takes the folder, and the folder around it where nothing else is there."""
@@ -117,7 +119,8 @@ def _limited(launched: int, timeout: float, roll: Roll | None) -> Iterator[None]
 
 def _end(launched: int, timeout: float, since: float, roll: Roll | None) -> NoReturn:
     present = roll.present(since - timeout) if roll else []
-    if present and present[0] != roll.rank:
+    # One that has signed and finds no roll is late: the first one has spoken and taken it away.
+    if roll and roll.signed and roll.rank not in present[:1]:
         time.sleep(TURN_SECONDS)
     missing = [rank for rank in range(launched) if rank not in present] if present else []
     error = StartTimeout(launched, timeout, missing, socket.gethostname())

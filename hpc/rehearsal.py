@@ -150,6 +150,7 @@ class Play:
             finally:
                 for attempt in self._attempts:
                     family.send_all(attempt.mark, signal.SIGKILL)
+                    attempt.process.wait()
         self._settle_accounts()
         first = (self.progress.first or began) - began
         return Played(time.monotonic() - began, first, self.progress.events, len(self._attempts), self._struck)

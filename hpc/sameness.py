@@ -144,7 +144,8 @@ def _of_what_was_made(path: Path) -> dict:
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as archive:
+    # From memory: numpy leaves a file open that it cannot read.
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
         return dict(archive)
 
 

@@ -221,9 +221,11 @@ class Watch:
         there = self._answers[rank]
         if there["number"] >= place.number:
             return ""
-        verb = "has waited at" if there["waiting"] else "left"
+        since = f"{there['seconds']:.0f} s"
+        if there["waiting"]:
+            return f"{self._name(rank)} has been in {there['what']} for {since} and is at {there['doing']}"
         return (
-            f"{self._name(rank)} has not come to {place.what}: it {verb} {there['what']} {there['seconds']:.0f} s ago "
+            f"{self._name(rank)} has not come to {place.what}: it left {there['what']} {since} ago "
             f"and is at {there['doing']}"
         )
 

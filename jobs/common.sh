@@ -17,12 +17,14 @@ mlmd_threads() {
 
 # mlmd_mpirun N: prints the command that starts N ranks on this machine or in this allocation.
 mlmd_mpirun() {
+    local words=env
     # Root in a container or a test machine is refused by Open MPI unless told twice.
-    local root=
-    [ "$(id -u)" != 0 ] || root="env OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"
+    [ "$(id -u)" != 0 ] || words+=" OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"
+    # Ranks on one machine need no network; each would listen to everybody who is logged in here.
+    [ -n "${SLURM_JOB_ID:-}${PBS_JOBID:-}${LSB_JOBID:-}${PE_HOSTFILE:-}" ] || words+=" OMPI_MCA_btl=${OMPI_MCA_btl:-^tcp}"
     if mpirun --version 2>/dev/null | grep -qi "open mpi\|open-mpi"; then
         # Unbound: two jobs side by side would otherwise share the first cores.
-        echo "$root mpirun -np $1 --bind-to none --oversubscribe"
+        echo "$words mpirun -np $1 --bind-to none --oversubscribe"
     else
         echo "mpirun -np $1"
     fi

@@ -349,7 +349,7 @@ def main() -> None:
         if code is None:
             raise
         # What every rank finds out alike is said once.
-        if code == 1 or _rank() == 0:
+        if (code == 1 and not getattr(told, "alike", False)) or _rank() == 0:
             print(f"mlmd: {_in_a_line(told)}", file=sys.stderr)
         sys.exit(code)
 

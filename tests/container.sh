@@ -98,7 +98,7 @@ bootstrap() {
     fi
 }
 
-# Which source a checkout holds: the line that %post writes into the labels.
+# Which source a folder holds: the line that %post writes into the labels.
 checksum() {
     echo "source.sha256 $(find setup.py hpc mlmd jobs -type f -not -path '*/__pycache__/*' -not -name site.sh \
         | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -d ' ' -f 1)"
@@ -111,7 +111,7 @@ copy_files() {
         mkdir -p "$(dirname "$ROOT$target")"
         cp -fLr "$source" "$ROOT$target"
     done
-    checksum > "$FOLDER/checksum"
+    (cd "$ROOT/opt/mlmd" && checksum) > "$FOLDER/checksum"
 }
 
 write_metadata() {

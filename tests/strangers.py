@@ -2,16 +2,21 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
 from dask.distributed import Client, Security
 
-PATIENCE_SECONDS = 1.0
+from tests.programs import CHECKOUT, PATIENCE_SECONDS
+
+ANSWER_SECONDS = 1.0
 # What Dask answers to anybody where its web server is open, whatever pages are chosen.
 PAGES = ("/", "/status", "/sitemap.json")
 # The type of a record of TLS that says why the other side hangs up.
@@ -67,13 +72,21 @@ def is_open(file: Path, top: Path) -> bool:
 
 
 def let_in(where: Iterable[Port], folder: Path) -> list[str]:
-    """What came of trying every way at every port, where it came to anything; `folder` for the stranger's own key."""
+    """What came of trying every way at every port, by another process; `folder` for the stranger's own key."""
+    words = [sys.executable, "-W", "ignore", "-m", "tests.strangers", json.dumps(list(where)), str(folder)]
+    told = subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True)
+    return json.loads(told.stdout)
+
+
+def main() -> None:
+    """The stranger."""
+    where, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
     own = Security.temporary()
     (folder / "own.pem").write_text(own.tls_client_cert + own.tls_client_key)
-    return asyncio.run(_let_in(list(where), own, folder / "own.pem"))
+    print(json.dumps(asyncio.run(_let_in(where, own, folder / "own.pem"))))
 
 
-async def _let_in(where: list[Port], own: Security, key: Path) -> list[str]:
+async def _let_in(where: list[list], own: Security, key: Path) -> list[str]:
     tries = []
     for bound, port in where:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bound, bound)
@@ -87,7 +100,7 @@ async def _let_in(where: list[Port], own: Security, key: Path) -> list[str]:
 def _read(host: str, port: int, page: str) -> str | None:
     """Without TLS, as to a web server."""
     answer = b""
-    with contextlib.suppress(OSError), socket.create_connection((host, port), PATIENCE_SECONDS) as connection:
+    with contextlib.suppress(OSError), socket.create_connection((host, port), ANSWER_SECONDS) as connection:
         connection.sendall(f"GET {page} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
         while more := connection.recv(1 << 16):
             answer += more
@@ -101,7 +114,7 @@ def _speak_tls(host: str, port: int, certificate: Path | None) -> str | None:
         context.load_cert_chain(certificate)
     try:
         with (
-            socket.create_connection((host, port), PATIENCE_SECONDS) as connection,
+            socket.create_connection((host, port), ANSWER_SECONDS) as connection,
             context.wrap_socket(connection) as secured,
         ):
             # Of TLS 1.3 a client hears only now whether it was taken. Dask speaks as soon as it has taken one.
@@ -113,13 +126,27 @@ def _speak_tls(host: str, port: int, certificate: Path | None) -> str | None:
 
 async def _run_code(address: str, security: Security | None) -> str | None:
     """By Dask's own client."""
-    with contextlib.suppress(OSError, asyncio.TimeoutError):
-        async with Client(address, security=security, asynchronous=True, timeout=PATIENCE_SECONDS) as client:
-            return f"{address} runs a stranger's code: {await client.run_on_scheduler(os.getpid)}"
-    return None
+    answer: list[int] = []
+
+    async def call() -> None:
+        async with Client(address, security=security, asynchronous=True, timeout=ANSWER_SECONDS) as client:
+            answer.append(await client.run_on_scheduler(os.getpid))
+
+    try:
+        await asyncio.wait_for(call(), 5 * ANSWER_SECONDS)
+    except OSError:
+        pass
+    except (TypeError, ValueError, RuntimeError) as error:
+        # A worker is no scheduler, and says so.
+        return f"{address} answers: {error}"
+    return f"{address} runs a stranger's code: {answer[0]}" if answer else None
 
 
 def leave_shadows(folder: Path) -> None:
     """Python files in a working folder, as somebody may have left them there, that say so where they are imported."""
     for name in SHADOWS:
         (folder / name).write_text(f"open({str(folder / 'imported')!r}, 'a').write('{name}')\n")
+
+
+if __name__ == "__main__":
+    main()

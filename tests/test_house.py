@@ -301,7 +301,7 @@ def test_nothing_unexpected_stands_at_the_top():
 TEXT = {".py", ".md", ".sh", ".slurm", ".yaml", ".yml", ".toml", ".txt", ".html", ".json", ".def", ".cfg", ".csv", ""}
 PASSED_OVER = {
     *(".git", ".venv", ".venv-lammps", "runs", "build", "mlmd.egg-info"),
-    *(".ruff_cache", ".pytest_cache", ".benchmarks"),
+    *(".ruff_cache", ".pytest_cache", ".benchmarks", ".hypothesis"),
 }
 # Put together here, so that this file does not hold them.
 WORDS_FROM_ELSEWHERE = [

@@ -98,7 +98,10 @@ def read_scaling(path: Path, settings: Settings, elements: int, functions: int) 
         settings.numbers(key)[0] if settings.has(key) else default
         for key, default in (("scale_min_short", 0.0), ("scale_max_short", 1.0))
     )
-    return [_scaled(columns.T[2:], settings, lowest, highest) for columns in found]
+    try:
+        return [_scaled(columns.T[2:], settings, lowest, highest) for columns in found]
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: {error}") from error
 
 
 def _scaled(columns: np.ndarray, settings: Settings, lowest: float, highest: float) -> tuple[np.ndarray, ...]:
@@ -112,7 +115,7 @@ def _scaled(columns: np.ndarray, settings: Settings, lowest: float, highest: flo
     width = high - low if scaled else sigma
     origin = low if scaled and not centered else mean
     if np.any(width == 0.0):
-        raise InvalidInput("scaling.data: a function with no spread cannot be scaled")
+        raise InvalidInput("a function with no spread cannot be scaled")
     scale = (highest - lowest) / width
     return low, high, origin - lowest / scale, scale
 

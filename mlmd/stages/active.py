@@ -13,7 +13,6 @@ Dynamics that are stopped begin again with their round; what stands is not made 
 """
 
 import dataclasses
-import json
 import logging
 import time
 import warnings
@@ -31,7 +30,7 @@ from mlmd.config import ConfigError, Run
 from mlmd.datasets.configurations import SUBSTANCES
 from mlmd.models.committee import Committee
 from mlmd.models.neural_network_potential import ExtrapolationWarning
-from mlmd.stages import active_dynamics, layout, train
+from mlmd.stages import active_dynamics, kept, layout, train
 from mlmd.stages.active_dynamics import Configuration, Explored, chosen, of_atoms
 from mlmd.stages.generate import require_dataset
 from mlmd.state import SimulationFailure
@@ -118,7 +117,7 @@ def _refuse_another_model(run: Run, number: int, size: int, accept: Collection[s
 def _record(run: Run, number: int) -> dict[str, Any] | None:
     """What a finished round says of itself, None before."""
     path = folder(run, number) / "active.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    return kept.table(path) if path.exists() else None
 
 
 def _round(

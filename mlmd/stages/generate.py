@@ -7,6 +7,7 @@ ledger. A worker, scheduler or this program killed at any moment costs the unfin
 import functools
 import logging
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from hpc import cluster, ledger, lock, provenance, store
@@ -45,7 +46,8 @@ def generate(run: Run, command: str, task: int = 0, tasks: int = 1) -> None:
     store.create(path, specs(run), identity(run), REMEDY)
     table = open_table(run)
     layout.write_run_file(run)
-    with lock.held(table.folder, task, tasks):
+    # Of the ranks that Dask's workers are one goes on with the program, and the others serve it.
+    with lock.held(table.folder, task, tasks) if tasks > 1 or cluster.leads(run.cluster.kind) else nullcontext():
         todo = table.unfinished()
         if todo:
             log.info("%s: %d of %d items to make", path, len(todo), len(items))

@@ -69,7 +69,7 @@ def rehearse(
     script = script.absolute()
     seed = random.SystemRandom().randrange(10**6) if seed is None else seed
     place = (folder or Path("runs") / f"rehearsal-{script.stem}-{seed}").absolute()
-    scene = _scene(script, run_file, overrides, place, within)
+    scene = scene_of(script, run_file, overrides, place, within)
     say(f"{script.name}: {kills} signals, --seed {seed}, in {place}")
     try:
         told = _play(script, scene, place, kills, random.Random(seed), say)
@@ -134,7 +134,7 @@ def _verified(scene: Scene) -> str | None:
     return None
 
 
-def _scene(script: Path, run_file: Path | None, overrides: Sequence[str], place: Path, within: Path | None) -> Scene:
+def scene_of(script: Path, run_file: Path | None, overrides: Sequence[str], place: Path, within: Path | None) -> Scene:
     """Makes the folder of the rehearsal, with what the script reads in it."""
     try:
         text = script.read_text()

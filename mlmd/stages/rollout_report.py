@@ -3,7 +3,6 @@
 They are of runs whose rollout is many schemes beside each other: corrections of spins and effective forces.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from hpc.errors import ItemsUnfinished, StoreMissing
 from mlmd.analysis import judging, plots
 from mlmd.analysis.rollout_metrics import Metrics
 from mlmd.config import Run
-from mlmd.stages import layout
+from mlmd.stages import kept, layout
 from mlmd.stages.report import keep, manifests, page, training_of
 
 # What is told of the training; the losses are those that it made small.
@@ -103,11 +102,10 @@ def write(
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    return kept.arrays(path)
 
 
 def _made(run: Run) -> dict | None:
     """Where the rollouts were timed, and by which command; None where a killed job left no manifest."""
     path = run.folder / "rollout" / "manifest.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    return kept.table(path) if path.exists() else None

@@ -12,7 +12,6 @@ TensorFlow keeps about 12 MB of every operator that a process has trained, so th
 
 import csv
 import functools
-import json
 import logging
 import math
 import shlex
@@ -30,7 +29,7 @@ from mlmd import config
 from mlmd.config import ConfigError, Run, paths
 from mlmd.config import search as grids
 from mlmd.stages import generate as generate_stage
-from mlmd.stages import layout, train
+from mlmd.stages import kept, layout, train
 from mlmd.stages.progress import progress
 
 # What is wrong with one point alone; the others are trained.
@@ -150,7 +149,7 @@ def _measured(point: Run, system: str, stride: int) -> dict:
     losses = [float(epoch["validation_loss"]) for epoch in history]
     losses = [loss if math.isfinite(loss) else math.inf for loss in losses]
     best = int(np.argmin(losses))
-    lock = json.loads((place / "model.json").read_text())["conditions"]
+    lock = kept.conditions(place)
     saved = Checkpoints(place, lock).load(accept=lock)
     return {
         "system": system,

@@ -1,12 +1,11 @@
 """Run file → how far each stage is, from what lies on disk and what the scheduler says."""
 
-import json
 from pathlib import Path
 
 from hpc import ledger, schedulers, store
-from hpc.errors import UserError
+from hpc.errors import DamagedFile, UserError
 from mlmd.config import Run
-from mlmd.stages import layout, submit
+from mlmd.stages import kept, layout, submit
 
 ACTIVE = ("pending", "running")
 
@@ -73,7 +72,7 @@ def _trained(run: Run, folder: Path) -> str | None:
     log = folder / "log.csv"
     if not log.exists():
         return None
-    return f"epoch {len(log.read_text().splitlines()) - 1} of {run.training.epochs}"
+    return f"epoch {len(log.read_text(errors='replace').splitlines()) - 1} of {run.training.epochs}"
 
 
 def _jobs(run: Run) -> dict[str, tuple[str, str]]:
@@ -81,7 +80,9 @@ def _jobs(run: Run) -> dict[str, tuple[str, str]]:
     path = layout.jobs(run)
     if not path.exists():
         return {}
-    submitted = json.loads(path.read_text())
+    submitted = kept.table(path)
+    if not isinstance(submitted.get("jobs"), dict) or not isinstance(submitted.get("scheduler"), str):
+        raise DamagedFile(path, "it does not say which jobs were submitted to which scheduler", kept.BY_HAND)
     try:
         scheduler = schedulers.choose(submitted["scheduler"], submit.ROOT)
     except UserError:

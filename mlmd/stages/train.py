@@ -1,7 +1,6 @@
 """Dataset → what a run trains: operators, a potential, a correction, effective forces; on one process or many."""
 
 import dataclasses
-import json
 import logging
 import os
 import time
@@ -18,10 +17,11 @@ from mlmd import config, models
 from mlmd.analysis import lint
 from mlmd.config import Run
 from mlmd.models.base import Problem, scaled_targets
-from mlmd.stages import check, layout
+from mlmd.stages import check, kept, layout
 from mlmd.stages.generate import identity, require_dataset
 from mlmd.stages.operator_data import OperatorData
 from mlmd.stages.plan import plan_of
+from mlmd.stages.train_one import train_each
 
 # What may differ between the attempts at one operator without changing its weights.
 FREE_KEYS = (
@@ -44,7 +44,7 @@ def train(run: Run, command: str, accept: Collection[str] = ()) -> None:
     `accept` names conditions that may differ from those a checkpoint was made under: config keys, "code", "data",
     "ranks". Raises `ConfigError` for a family that nothing is trained on, `StoreMissing` without a finished dataset,
     `RefusedFindings` and `UnknownCheck` (see `mlmd.stages.check`), `CheckpointLocked`, `LaunchMismatch`,
-    `BackendUnusable`, `NonFiniteLoss`, and `Preempted` on a signal.
+    `BackendUnusable`, `TrainingsFailed` after all others are finished, and `Preempted` on a signal.
     """
     run.require_stage("train")
     require_dataset(run, command.replace("mlmd train", "mlmd generate"))
@@ -76,8 +76,8 @@ def train(run: Run, command: str, accept: Collection[str] = ()) -> None:
             from hpc import training
 
             training.configure(run.model.dtype, ranks.threads_per_rank())
-        for system, stride in unfinished:
-            _train_operator(run, system, stride, workers, lock, stop, accept)
+        names = {f"{system} at {stride} timesteps": (system, stride) for system, stride in unfinished}
+        train_each(names, lambda place: _train_operator(run, *place, workers, lock, stop, accept), workers)
 
 
 def _train_potential(
@@ -110,7 +110,7 @@ def _train_one(run: Run, workers: ranks.Ranks, lock: dict, stop: preempt.StopFla
 
     training.configure(run.model.dtype, ranks.threads_per_rank())
     learn = train_correction.train_correction if run.correction is not None else train_force.train_force
-    learn(run, workers, lock, stop, accept)
+    train_each({f"the {layout.kind(run)}": run}, lambda run: learn(run, workers, lock, stop, accept), workers)
 
 
 def check_only(run: Run, command: str) -> str:
@@ -162,7 +162,7 @@ def is_finished(folder: Path, lock: dict, accept: Collection[str]) -> bool:
     described = folder / "model.json"
     if not described.exists():
         return False
-    changed = differences(json.loads(described.read_text())["conditions"], lock)
+    changed = differences(kept.conditions(folder), lock)
     refused = {key: value for key, value in changed.items() if key not in accept}
     if refused:
         raise CheckpointLocked(folder, refused)

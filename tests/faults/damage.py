@@ -39,18 +39,23 @@ def misplaced(draw, value: object) -> object:
         for key in way:
             inner = inner[key]
         if last == "":
-            whole[""] = draw(ODD | PLAIN)
+            whole[""] = _any(draw)
             break
         match draw(st.sampled_from(["replaced", "replaced", "replaced", "left out", "added"])):
             case "replaced":
-                inner[last] = draw(ODD | PLAIN)
+                inner[last] = _any(draw)
             case "left out":
                 del inner[last]
             case "added" if isinstance(inner, dict):
-                inner[draw(st.sampled_from(["x", "kind", "name", f"{last}s", f"{last}"[:-1]]))] = draw(ODD)
+                inner[draw(st.sampled_from(["x", "kind", "name", f"{last}s", f"{last}"[:-1]]))] = _any(draw)
             case "added":
-                inner.insert(last, draw(ODD))
+                inner.insert(last, _any(draw))
     return whole[""]
+
+
+def _any(draw) -> object:
+    # A copy: what is drawn twice must not hold itself.
+    return copy.deepcopy(draw(ODD | PLAIN))
 
 
 @st.composite

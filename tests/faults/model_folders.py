@@ -74,8 +74,10 @@ def _forces(kind: str) -> Example:
 
 
 def _potential(kind: str) -> Example:
-    of = Fingerprints.initial(("Si",), 4.0, 3.5, 2, 2) if kind == "fingerprints" else SymmetryFunctions.usual(
-        4.0, ("Si",), 3, 4
+    of = (
+        Fingerprints.initial(("Si",), 4.0, 3.5, 2, 2)
+        if kind == "fingerprints"
+        else SymmetryFunctions.usual(4.0, ("Si",), 3, 4)
     )
     arrays, described = saved_potential.contents(potential(of))
     return Example(

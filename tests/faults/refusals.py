@@ -1,6 +1,8 @@
 """Commands that are to be refused: one line, status 2, nothing written."""
 
+import io
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,18 @@ def write(folder: Path, **sections) -> Path:
     return path
 
 
+def outcome(*words: object) -> tuple[int, str]:
+    """Exit status of the command line in this process, and what it has printed to standard error."""
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()), redirect_stderr(printed):
+        patch.setattr("sys.argv", ["mlmd", *map(str, words)])
+        try:
+            cli.main()
+        except SystemExit as ended:
+            return ended.code or 0, printed.getvalue()
+    return 0, printed.getvalue()
+
+
 def house_error(work: Callable[[], object], *names: object) -> str | None:
     """What the error for users says that `work` ends with, with all of `names`; None where it ends well.
 
@@ -47,7 +61,7 @@ def house_error(work: Callable[[], object], *names: object) -> str | None:
     """
     try:
         work()
-    except Exception as error:  # noqa: BLE001  raised again
+    except Exception as error:
         if getattr(error, "exit_code", None) not in (1, 2):
             raise
         told = str(error)

@@ -2,10 +2,9 @@
 
 import pytest
 import yaml
-from hypothesis import strategies as st
 
 from mlmd import config
-from tests.faults.damage import ODD, PLAIN, damaged, misplaced
+from tests.faults.damage import damaged, misplaced
 from tests.programs import CHECKOUT
 
 RUN_FILES = [

@@ -11,7 +11,7 @@ from mlmd import config
 from mlmd.stages import generate, layout, verify
 from tests import strangers
 from tests.mpi import launch
-from tests.programs import start_program, wait_until
+from tests.programs import start_program, start_python, wait_until
 
 # Items long enough for a run that is still there when all has been tried.
 RUN_FILE = """
@@ -43,13 +43,13 @@ def test_a_stranger_is_turned_away_and_the_run_goes_on(tmp_path, monkeypatch, te
     process = start_program([*words, "--set", f"cluster={kind}"], tmp_path, TMPDIR=str(temporary))
     try:
         wait_until(lambda: records(tmp_path) or process.poll() is not None, "no item is made")
+        assert process.poll() is None, (tmp_path / "log").read_text()
         found = strangers.family(process.pid)
         listening = strangers.ports(found)
         # A scheduler and two workers; local ones have nannies besides.
         assert len(listening) >= {"local": 5, "mpi": 3}[kind], listening
         assert strangers.let_in(listening, tmp_path) == []
         assert process.poll() is None, "the run was over before all was tried"
-        assert strangers.let_in(listening, tmp_path) == []
         seen = strangers.seen_by_all(found)
         assert strangers.readable_keys(tmp_path) == [tmp_path / "own.pem"]
         assert strangers.readable_keys(temporary) == []
@@ -73,3 +73,34 @@ def check_store() -> None:
     generate.generate(again, "mlmd generate", task=len(made) - 1, tasks=len(made))
     ((item, record),) = Ledger.open(layout.data_ledger(again), "mlmd generate").records().items()
     assert record["checksums"] == made[item]["checksums"]
+
+
+OPEN = """
+import os, signal
+from dask.distributed import LocalCluster
+if __name__ == "__main__":
+    with LocalCluster(n_workers=1, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address=":0"):
+        print(os.getpid(), flush=True)
+        signal.pause()
+"""
+
+
+def test_the_stranger_knows_the_way_in_where_it_is_open(tmp_path):
+    """What is turned away above would get in without TLS."""
+    process = start_python(OPEN)
+    try:
+        number = int(process.stdout.readline())
+        found = "\n".join(strangers.let_in(strangers.ports(strangers.family(number)), tmp_path))
+    finally:
+        process.kill()
+        process.communicate()
+    assert f"runs a stranger's code: {number}" in found
+    assert "answers to /sitemap.json: b'HTTP/1.1 200 OK" in found
+
+
+def test_files_that_others_can_read_are_found(tmp_path):
+    (tmp_path / "closed").mkdir(mode=0o700)
+    for file, mode in (("closed/open", 0o644), ("open", 0o644), ("shut", 0o600)):
+        (tmp_path / file).write_text("-----BEGIN PRIVATE KEY-----")
+        (tmp_path / file).chmod(mode)
+    assert strangers.readable_keys(tmp_path) == [tmp_path / "open"]

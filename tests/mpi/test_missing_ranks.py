@@ -36,14 +36,16 @@ def befall():
     if fault == "breaks": raise ValueError("of two\\nlines")
 # Once without, once with the time limit: the ranks do not start at the same moment.
 ranks.start("mpi")
+from mpi4py import MPI
 try:
     with StopFlag(), ranks.start("mpi", timeout) as me:
         for step in (39, 40, 41):
             if me.rank == culprit and (step == 41 or fault == "is late" and step == 40):
                 befall()
             with me.guard(f"step {step} (epoch 3)"):
-                if me.rank == culprit and fault == "sleeps inside":
-                    time.sleep(600)
+                if fault == "sleeps inside":
+                    if me.rank == culprit: time.sleep(601)
+                    MPI.COMM_WORLD.Barrier()
                 me.gather(np.array(me.rank))
 except errors.UserError as error:
     sys.exit(error.exit_code)
@@ -109,6 +111,11 @@ def exchanged(fault, tmp_path, culprit=1, ranks=2, timeout=600.0):
     return launch.run([*launch.mpirun(ranks), *words], tmp_path)
 
 
+def line_of(text):
+    """The number of the first line of EXCHANGES that holds a text."""
+    return next(number for number, line in enumerate(EXCHANGES.splitlines(), 1) if text in line)
+
+
 def lines(stderr):
     """What the ranks say, whatever Open MPI puts before it."""
     return re.findall("mlmd: .*", stderr)
@@ -131,7 +138,7 @@ def test_a_rank_that_does_not_come_is_named_with_the_step(fault, told, tmp_path)
     assert told in line
     assert "waited at step 41 (epoch 3) for 2 s" in line
     if fault == "sleeps":
-        assert "and is at line 8 of __main__" in line
+        assert f"and is at line {line_of('sleep(600)')} of __main__" in line
     note(f"an MPI rank {fault}", 1, 0, 0)
 
 
@@ -146,7 +153,7 @@ def test_a_rank_that_hangs_where_all_have_come_is_told_by_its_line(tmp_path):
     assert done.returncode == 1, done.stderr
     line = the_line(done.stderr)
     assert "rank 1 of 2 (host " in line
-    assert "has come to step 39 (epoch 3) and is at line 31 of __main__" in line
+    assert f"has come to step 39 (epoch 3) and is at line {line_of('sleep(601)')} of __main__" in line
 
 
 @pytest.mark.parametrize(

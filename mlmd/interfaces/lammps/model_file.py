@@ -98,7 +98,10 @@ def read(path: Path) -> NeuralNetworkPotential:
     cutoff = words.number("cutoff")
     words.expect("angular_cutoff")
     angular_cutoff = words.number("angular_cutoff")
-    descriptors = READERS[kind](words, elements, cutoff, angular_cutoff)
+    try:
+        descriptors = READERS[kind](words, elements, cutoff, angular_cutoff)
+    except InvalidInput as error:
+        raise error if str(error).startswith(str(path)) else InvalidInput(f"{path}: {error}") from error
     networks = tuple(_read_network(words, element, descriptors.features) for element in elements)
     words.expect("end")
     words.finish()
