@@ -39,6 +39,17 @@ setup(
         "tqdm",
         "zarr>=3.1",
     ],
-    extras_require={"test": ["hypothesis", "pytest", "pytest-benchmark", "pytest-timeout", "pytest-xdist", "ruff"]},
+    extras_require={
+        "test": [
+            "bandit",
+            "hypothesis",
+            "pip-audit",
+            "pytest",
+            "pytest-benchmark",
+            "pytest-timeout",
+            "pytest-xdist",
+            "ruff",
+        ]
+    },
     entry_points={"console_scripts": ["mlmd=mlmd.cli:main"]},
 )

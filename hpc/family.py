@@ -34,15 +34,12 @@ class Member:
 
     def send(self, number: signal.Signals) -> bool:
         """Sends a signal; False where the process has ended, also where another one has its number now."""
+        stat = _stat(self.process)
+        if stat is None or stat[1] != self.start:
+            return False
         with suppress(ProcessLookupError):
-            handle = os.pidfd_open(self.process)
-            try:
-                stat = _stat(self.process)
-                if stat is not None and stat[1] == self.start:
-                    signal.pidfd_send_signal(handle, number)
-                    return True
-            finally:
-                os.close(handle)
+            os.kill(self.process, number)
+            return True
         return False
 
 

@@ -66,6 +66,7 @@ def held(folder: Path, task: int = 0, tasks: int = 1) -> Iterator[None]:
 
 def _take(path: Path) -> None:
     token = uuid.uuid4().hex
+    atomic.sweep(path.parent)
     draft = path.with_name(f".{path.name}.{atomic.unique_name()}{atomic.TEMPORARY_SUFFIX}")
     try:
         draft.write_text(json.dumps({"token": token, **_myself()}))

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -40,9 +41,8 @@ class Roll:
     def of_this_launch(cls, folder: Path | None) -> "Roll | None":
         """None where there is no folder, or the launcher gives no name that is the same for all its processes."""
         rank = next((int(os.environ[name]) for name in RANKS if name in os.environ), None)
-        step = [os.environ.get(name) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID")]
-        launch = os.environ.get("PMIX_NAMESPACE") or (".".join(step) if all(step) else None)
-        if folder is None or rank is None or launch is None:
+        launch = os.environ.get("PMIX_NAMESPACE") or _slurm_step()
+        if folder is None or rank is None or not launch:
             return None
         return cls(folder / f".start-{re.sub(r'[^A-Za-z0-9.-]', '-', launch)}", rank)
 
@@ -127,5 +127,15 @@ def _end(launched: int, timeout: float, since: float, roll: Roll | None) -> NoRe
     print(f"mlmd: {error}", file=sys.stderr, flush=True)
     if roll:
         shutil.rmtree(roll.folder, ignore_errors=True)
-    # MPI, which has not started, cannot end the others; the launcher does.
+    # MPI, which has not started, cannot end the others. mpirun does it when one ends; srun goes on with the others.
+    step = _slurm_step()
+    if step and "OMPI_COMM_WORLD_RANK" not in os.environ:
+        with suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(["scancel", step], timeout=TURN_SECONDS, check=False)
     os._exit(error.exit_code)
+
+
+def _slurm_step() -> str:
+    """The name of this job step, as scancel takes it; "" outside of one."""
+    names = [os.environ.get(name) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID")]
+    return ".".join(names) if all(names) else ""

@@ -111,7 +111,7 @@ def plan(source: random.Random, count: int, undisturbed: Played) -> list[Blow]:
                 events = source.randint(1, max(1, undisturbed.events // count))
                 blows.append(Blow(number, aim, events, source.uniform(0, max(each, 0.2))))
             else:
-                longest = max(2 * undisturbed.first_seconds, undisturbed.seconds / count)
+                longest = max(undisturbed.first_seconds, undisturbed.seconds / count)
                 blows.append(Blow(number, aim, 0, source.uniform(0, longest)))
     return blows
 

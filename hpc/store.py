@@ -189,7 +189,7 @@ def _draft(path: Path, arrays: Mapping[str, ArraySpec], identity: Mapping) -> Pa
 
 def _array(path: Path, name: str, mode: str) -> zarr.Array:
     try:
-        array = zarr.open_array(path / name, mode=mode)
+        array = zarr.open_array(path / name, mode=mode, zarr_format=3)
     except (FileNotFoundError, *TORN) as error:
         raise DamagedStore(path / name / METADATA, f"is not what was written ({error})") from error
     if array.shards is None or not array.ndim:

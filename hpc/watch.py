@@ -129,6 +129,12 @@ class Watch:
         told = " ".join((str if isinstance(self.reason, UserError) else repr)(self.reason).split())
         code = code if isinstance(code, int) and code else 1
         self._tell({"left": self._completed, "after": self._agreed, "code": code, "told": told[:500]})
+        # One of those that wait ends the job, with this rank's status; they must not lose the connection before.
+        speakers = set(self._speakers())
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while not speakers <= self._left.keys() and time.monotonic() < deadline:
+            time.sleep(0.02)
+            self._listen()
 
     def _settle(self, error: Exception) -> None:
         """Where a rank has ended, the thread ends this one too, with that one's words, before this returns."""
@@ -282,11 +288,15 @@ class Watch:
 
     def _tell(self, message: Mapping[str, Any]) -> None:
         """To the ranks that speak for all; they need not hear it, so there is an end to the wait."""
-        for rank in [rank for rank in range(self._comm.size) if rank != self._comm.rank][:SPEAKERS]:
+        for rank in self._speakers():
             self._send(rank, message)
         deadline = time.monotonic() + 1.0
         while self._unsent() and time.monotonic() < deadline:
             time.sleep(0.01)
+
+    def _speakers(self) -> list[int]:
+        """The lowest of the other ranks."""
+        return [rank for rank in range(min(self._comm.size, SPEAKERS + 1)) if rank != self._comm.rank][:SPEAKERS]
 
     def _unsent(self) -> bool:
         from mpi4py import MPI

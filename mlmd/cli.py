@@ -286,7 +286,7 @@ def verify(run_file: Path, overrides: tuple[str, ...], repair: bool) -> None:
     click.echo(verify.verify(_load(run_file, overrides), _typed("verify", run_file, overrides), repair))
 
 
-@cli.command(epilog=example("mlmd rehearse jobs/train_lstm.slurm --run my.yaml --set training.epochs=2 --kills 10"))
+@cli.command(epilog=example("mlmd rehearse jobs/train_lstm.slurm --run my.yaml --kills 10"))
 @click.argument("script", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--run", "run_file", type=click.Path(path_type=Path), help="Run file, or a campaign's folder.")
 @overrides

@@ -38,16 +38,14 @@ def arrays_in(path: Path) -> dict[str, np.ndarray]:
         # A file that numpy opens itself it leaves open where it cannot read it.
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise Unreadable(path, "this is no npz archive but a single array")
-            with archive:
-                return {name: archive[name] for name in archive.files}
-    except Unreadable:
-        raise
+            found = None if isinstance(archive, np.ndarray) else {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise Unreadable(path, "there is no such file") from None
     except _BROKEN_ARCHIVE as error:
         raise Unreadable(path, f"this is no npz archive of plain arrays ({_said(error)})") from error
+    if found is None:
+        raise Unreadable(path, "this is no npz archive but a single array")
+    return found
 
 
 def table_in(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ seed: 3
 dataset: {systems: [harmonic], thin: 10, time: 20.0, test_time: 20.0, test_systems: 2, block: 8}
 cluster: {kind: local, workers: 2}
 model: {units: 8, window: 3, dropout: 0.2}
-training: {strides: [100], epochs: 3, steps_per_epoch: 200, batch: 8, learning_rate: 0.002}
+training: {strides: [100], epochs: 2, steps_per_epoch: 50, batch: 8, learning_rate: 0.002}
 rollout: {systems: 2, time: 20.0}
 "
 log() { printf '[container] %s\n' "$*"; }

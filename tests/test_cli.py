@@ -18,6 +18,7 @@ COMMANDS = (
     "act",
     "evaluate",
     "export",
+    "rehearse",
     "report",
     "reproduce",
     "status",

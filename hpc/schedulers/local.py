@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
-from hpc.atomic import unique_name, write_json, write_text
+from hpc.atomic import replacing, unique_name, write_json, write_text
 from hpc.errors import SchedulerUnusable
 from hpc.schedulers.base import FINAL, JobSpec, Scheduler, State, together
 
@@ -71,7 +71,7 @@ class Local(Scheduler):
         # The script is kept as it was when submitted, as Slurm does.
         write_text(folder / "script", spec.script.read_text())
         write_json(folder / "state.json", ["pending"] * (spec.array or 1))
-        write_json(folder / "job.json", job)
+        _write_private(folder / "job.json", json.dumps(job))
         start_runner(folder)
         return folder.name
 
@@ -125,13 +125,12 @@ class Local(Scheduler):
         raise SchedulerUnusable(self.name, f"there is no job {job_id} below {self.jobs}")
 
     def _new_folder(self) -> Path:
-        # A job's file holds the whole environment, and that may hold somebody's passwords.
         self.jobs.mkdir(parents=True, exist_ok=True, mode=0o700)
         number = 1 + max((int(path.name) for path in self.jobs.iterdir() if path.name.isdigit()), default=0)
         while True:
             folder = self.jobs / str(number)
             try:
-                folder.mkdir()
+                folder.mkdir(mode=0o700)
             except FileExistsError:
                 number += 1
             else:
@@ -140,7 +139,8 @@ class Local(Scheduler):
 
 def start_runner(folder: Path) -> None:
     """Starts the process that runs the job in `folder`, and returns when it holds the job's lock."""
-    runner = [sys.executable, "-m", "hpc.schedulers.local_runner", str(folder)]
+    # -P: what lies in the working folder is not imported in its place.
+    runner = [sys.executable, "-P", "-m", "hpc.schedulers.local_runner", str(folder)]
     environment = _outside_of_jobs()
     # The same `hpc` as here, also where it is not installed.
     paths = [str(Path(__file__).parents[2]), environment.get("PYTHONPATH")]
@@ -148,6 +148,13 @@ def start_runner(folder: Path) -> None:
     done = subprocess.run(runner, env=environment, stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
         raise SchedulerUnusable("local", f"`{shlex.join(runner)}` ended with {done.returncode}")
+
+
+def _write_private(path: Path, text: str) -> None:
+    """A job's file holds the whole environment, and that may hold somebody's passwords."""
+    with replacing(path) as temporary:
+        temporary.touch(mode=0o600, exist_ok=False)
+        temporary.write_text(text)
 
 
 def read_states(folder: Path) -> list[State]:

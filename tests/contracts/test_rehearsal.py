@@ -81,10 +81,10 @@ def top(tmp_path, monkeypatch):
 def play(top, fault, blows=()):
     """The output folder of one play, and what is told of it."""
     place = top / f"play-{time.monotonic_ns()}"
-    job = job_of(top / "jobs" / "x.slurm", {"ARGS": f"{place}/work/out {fault}"}, place / "work", ())
-    (place / "work").mkdir(parents=True)
+    job = job_of(top / "jobs" / "x.slurm", {"ARGS": f"{place}/scratch/out {fault}"}, place / "scratch", ())
+    (place / "scratch").mkdir(parents=True)
     played = rehearsal.Play(job, place / "scratch", random.Random(1), lambda line: None).run(blows, patience=60.0)
-    return place / "work", played
+    return place / "scratch", played
 
 
 def blows(*aims, events=2):
@@ -248,7 +248,7 @@ def test_blows_of_all_kinds_are_spread_over_the_work():
     waiting = [blow.events for blow in planned if blow.events]
     assert 50 < len(waiting) < 90
     assert max(waiting) <= 10 < sum(waiting) < 1000
-    assert max(blow.seconds for blow in planned if not blow.events) <= 20
+    assert max(blow.seconds for blow in planned if not blow.events) <= 10
 
 
 def write_result(folder, **changes):

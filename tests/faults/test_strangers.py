@@ -1,5 +1,7 @@
 """On a machine that is shared, others connect to everything that a run listens on, and are turned away."""
 
+import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,3 +106,37 @@ def test_files_that_others_can_read_are_found(tmp_path):
         (tmp_path / file).write_text("-----BEGIN PRIVATE KEY-----")
         (tmp_path / file).chmod(mode)
     assert strangers.readable_keys(tmp_path) == [tmp_path / "open"]
+
+
+RANKS = """
+import os, sys
+import psutil
+from hpc import ranks
+import numpy as np
+
+def listening():
+    return sum(known.status == psutil.CONN_LISTEN for known in psutil.Process().net_connections("inet"))
+
+with ranks.start("mpi", 60.0) as here:
+    here.gather(np.zeros(1))
+    before = listening()
+with ranks.start("horovod", 60.0) as here:
+    import horovod.tensorflow as hvd
+    import tensorflow as tf
+    assert here.sum(tf.ones(1)).numpy() == [2.0]
+    assert hvd.mpi_enabled() and not hvd.gloo_enabled() and not hvd.gloo_built()
+    print(f"{before} {listening() - before}.")
+"""
+
+
+@pytest.mark.mpi
+def test_horovod_opens_no_port_of_its_own(tmp_path):
+    """Its rendezvous server would run what anybody sends it; ranks that MPI started have none, and no Gloo."""
+    words = [*launch.mpirun(2), sys.executable, "-c", RANKS]
+    done = launch.run(words, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r" (-?\d+)\.", done.stdout) == ["0", "0"]
+    # On one machine MPI itself needs none either; jobs/common.sh tells it so.
+    done = launch.run(words, tmp_path, OMPI_MCA_btl="^tcp")
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"\d+ -?\d+\.", done.stdout) == ["0 0.", "0 0."]

@@ -8,7 +8,7 @@ import pytest
 from hpc import store
 from hpc.checkpoint import Checkpoints
 from mlmd import config
-from mlmd.stages import layout
+from mlmd.stages import generate, layout
 from tests.mpi.launch import command, run, tree
 
 pytestmark = pytest.mark.mpi
@@ -17,25 +17,25 @@ RUN_FILE = """
 name: troubled
 out: out
 seed: 3
-dataset: {systems: [harmonic, rugged], thin: 10, time: 20.0, test_time: 20.0, test_systems: 2, block: 8}
+dataset: {systems: [harmonic, rugged], thin: 50, time: 10.0, test_time: 10.0, test_systems: 2, block: 4}
 model: {units: 4, window: 3, residual: false}
 training: {strides: [100], epochs: 2, steps_per_epoch: 40, batch: 8, checkpoint_seconds: 1.0e-9}
-rollout: {systems: 2, time: 20.0}
 """
 HARMONIC, RUGGED = "out/models/harmonic-100", "out/models/rugged-100"
 
 
 @pytest.fixture
-def troubled(tmp_path):
+def troubled(tmp_path, monkeypatch):
     """A dataset in which one number of one system is beyond single precision: the data are what was written."""
     (tmp_path / "run.yaml").write_text(RUN_FILE)
-    for task in ("0", "1"):
-        done = run(command(1, "generate", "run.yaml", "--task", task, "--tasks", "2"), tmp_path)
-        assert done.returncode == 0, done.stderr
-    path = tmp_path / layout.store(config.load(tmp_path / "run.yaml"))
-    position = store.read(path, "harmonic/sweep/position", 0, 8)
-    position[3, 100] = 1e200
-    store.write_item(path, 0, 8, {"harmonic/sweep/position": position})
+    monkeypatch.chdir(tmp_path)
+    settings = config.load(tmp_path / "run.yaml")
+    for task in (0, 1):
+        generate.generate(settings, "mlmd generate run.yaml", task, 2)
+    path = layout.store(settings)
+    position = store.read(path, "harmonic/sweep/position", 0, 4)
+    position[1, 60] = 1e200
+    store.write_item(path, 0, 4, {"harmonic/sweep/position": position})
     return tmp_path
 
 

@@ -135,6 +135,15 @@ class Cluster:
             if "slurm_script" in _title(pid) and "slurmstepd" in _title(_parent(pid))
         ]
 
+    def programs(self) -> list[int]:
+        """What the jobs' scripts have started."""
+        shells = self.batch_scripts()
+        return [
+            pid
+            for pid in self.processes_of_jobs()
+            if pid not in shells and not _title(pid).startswith(("slurmstepd", "srun"))
+        ]
+
     def drain(self, node: str) -> None:
         """The node takes no new jobs until `resume`."""
         self.client("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")

@@ -4,12 +4,15 @@ A stage runs by its own job script on one of two nodes. Where Slurm does not put
 the same sbatch is typed again, as a user would.
 """
 
+import contextlib
+import csv
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +23,7 @@ import pytest
 
 from hpc.schedulers import Slurm
 from hpc.schedulers.base import FINAL
+from hpc.schedulers.slurm import STATES
 from mlmd import config
 from mlmd.stages import layout
 from tests import rollout_items
@@ -30,6 +34,7 @@ from tests.slurm.cluster import Cluster
 
 pytestmark = pytest.mark.slurm
 
+MODEL = "out/models/harmonic-10"
 # Of one attempt, beside a dozen other programs.
 PATIENCE_SECONDS = 400.0
 
@@ -52,17 +57,22 @@ def records(folder: Path, ledger: str) -> Counter:
 
 
 def epochs(folder: Path) -> Counter:
-    """Epoch → how often a job has ended it."""
-    return Counter(
-        int(epoch)
-        for path in (folder / "logs").glob("train-lstm-*.out")
-        for epoch in re.findall(r" epoch (\d+) of ", path.read_text())
-    )
+    """Epoch → how often a job has ended it; an attempt whose slurmd is dead ends them unheard."""
+    logs = "".join(path.read_text() for path in (folder / "logs").glob("train-lstm-*.out"))
+    told = Counter(int(epoch) for epoch in re.findall(r" epoch (\d+) of ", logs))
+    return told | Counter(int(row["epoch"]) for row in history(folder))
 
 
-def weights(folder: Path) -> dict[str, bytes]:
-    with np.load(folder / "out/models/harmonic-10/weights.npz") as archive:
-        return {name: archive[name].tobytes() for name in archive.files}
+def history(folder: Path) -> list[dict[str, str]]:
+    """A row an epoch, without what the clock says."""
+    path = folder / MODEL / "log.csv"
+    rows = list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
+    return [{name: row[name] for name in ("epoch", "loss", "validation_loss", "learning_rate")} for row in rows]
+
+
+def trained(folder: Path) -> dict[str, object]:
+    with np.load(folder / MODEL / "weights.npz") as archive:
+        return {"history": history(folder), **{name: archive[name].tobytes() for name in archive.files}}
 
 
 def rollouts(folder: Path) -> dict[str, dict[str, bytes]]:
@@ -86,12 +96,12 @@ def items_of(ledger: str) -> Callable[[Path], Counter]:
 
 STAGES = {
     "generate": Stage(
-        ("--cpus-per-task=2", "jobs/generate.slurm"),
+        ("--cpus-per-task=1", "jobs/generate.slurm"),
         items_of("data/ledger"),
         lambda folder: len(records(folder, "data/ledger")) >= 8,
         lambda folder: tree(folder / "out/data/newton1d.zarr"),
     ),
-    "train": Stage(("jobs/train_lstm.slurm",), epochs, lambda folder: len(epochs(folder)) >= 2, weights),
+    "train": Stage(("jobs/train_lstm.slurm",), epochs, lambda folder: len(epochs(folder)) >= 2, trained),
     "rollout": Stage(
         ("--array=0-1", "jobs/rollout_array.slurm"),
         items_of("rollout/ledger"),
@@ -137,8 +147,7 @@ class Undisturbed:
             "rollout": [launch.command(1, "rollout", "run.yaml")],
         }
         for command in commands[stage]:
-            done = launch.run(command, folder)
-            assert done.returncode == 0, done.stderr
+            assert launch.start(command, folder).wait(PATIENCE_SECONDS) == 0, (folder / "log").read_text()
         return folder
 
 
@@ -181,6 +190,20 @@ class Job:
         return self.slurm.client(
             "squeue", "--noheader", f"--jobs={self.number}", "--states=running", "--format=%N"
         ).split()[0]
+
+    def tasks(self) -> list[tuple[str, int]]:
+        """The state of each task, and how often Slurm has started it again."""
+        shown = self.slurm.client("scontrol", "show", "job", self.number)
+        found = re.findall(r"JobState=(\w+).*?Restarts=(\d+)", shown, re.DOTALL)
+        return [(STATES[state], int(restarts)) for state, restarts in found]
+
+    def minutes(self) -> int:
+        """Whole minutes since the first of its tasks was started."""
+        shown = self.slurm.client("squeue", "--noheader", f"--jobs={self.number}", "--states=running", "--format=%M")
+        return max(int(elapsed.split(":")[0]) for elapsed in shown.split())
+
+    def set_time_limit(self, minutes: int) -> None:
+        self.slurm.client("scontrol", "update", f"JobId={self.number}", f"TimeLimit={minutes}")
 
     def finish(self) -> None:
         for _ in range(5):
@@ -227,12 +250,37 @@ def batch_scripts_killed(job: Job) -> None:
         os.kill(process, signal.SIGKILL)
 
 
+def time_limit_with_its_signal(job: Job) -> None:
+    """The limit is moved to within a minute, and so the signal is due; the next attempt has its time."""
+    job.set_time_limit(job.minutes() + 1)
+    job.wait(lambda: all(state in FINAL or restarts for state, restarts in job.tasks()))
+    job.set_time_limit(60)
+
+
+def time_limit_of_a_program_that_hangs(job: Job) -> None:
+    """It does not come to act on what is sent to it: Slurm kills it."""
+    job.set_time_limit(job.minutes() + 1)
+    hanging = job.slurm.programs()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while job.state() not in FINAL:
+        assert time.monotonic() < deadline, job.logs()
+        # Slurm wakes what it ends; each time it goes back to sleep.
+        for _ in range(50):
+            for process in hanging:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGSTOP)
+            time.sleep(0.01)
+    assert job.state() == "failed", job.logs()
+
+
 FAULTS = {
     "slurmd dies alone": slurmd_alone,
     "slurmd dies with its processes": slurmd_with_its_processes,
     "scancel": scancel,
     "signal before the time limit": signal_before_the_limit,
     "SIGKILL at the time limit": kill_at_the_limit,
+    "time limit, with its signal": time_limit_with_its_signal,
+    "time limit of a program that hangs": time_limit_of_a_program_that_hangs,
     "requeue by hand": requeue_by_hand,
     "kill -9 of the batch script": batch_scripts_killed,
 }

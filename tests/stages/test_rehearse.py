@@ -108,10 +108,11 @@ def test_what_a_script_is_given_is_the_run_as_it_was_typed(tmp_path, monkeypatch
     scene = rehearse.scene_of(script, run_file, ["training.strides=[100, 200]"], place, tmp_path)
     assert scene.before == ("train",)
     assert scene.environment["RUN"] == str(place / "run.yaml")
-    words = f"--set seed=5 --accept code --set out={place}/work/out --set data={place}/work/data"
+    out, data = place / "work" / "out", place / "work" / "data"
+    words = f"--set seed=5 --accept code --set out={out} --set data={data}"
     assert scene.environment["MLMD_ARGS"] == words
     (settled,) = scene.runs
-    assert (settled.seed, settled.training.strides, settled.out) == (5, (100, 200), f"{place}/work/out")
+    assert (settled.seed, settled.training.strides, settled.out) == (5, (100, 200), str(out))
 
 
 SCRIPTS = {

@@ -27,7 +27,7 @@ def untouched(tmp_path_factory):
     """A dataset and operators with random weights, which any rollout can be made of; nothing rolled out yet."""
     folder = tmp_path_factory.mktemp("operators")
     (folder / "run.yaml").write_text(RUN_FILE)
-    done = mlmd(["generate", "run.yaml"], folder)
+    done = mlmd(["generate", "run.yaml", "--task", "0", "--tasks", "1"], folder)
     assert done.returncode == 0, done.stderr
     run = config.load(folder / "run.yaml")
     for system, stride in layout.operators(run):
