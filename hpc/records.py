@@ -184,7 +184,7 @@ def _indexed(file: Path) -> np.ndarray:
 
 
 def _checks(entries: np.ndarray) -> np.ndarray:
-    words = entries.view("<u4").reshape(len(entries), -1)[:, :-1]
+    words = entries.view("<u4").reshape(len(entries), ENTRY.itemsize // 4)[:, :-1]
     # Unsigned numbers wrap around, which is what is wanted here.
     return (words * WEIGHTS).sum(axis=1, dtype=np.uint32) ^ np.uint32(0x9E3779B9)
 

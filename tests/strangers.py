@@ -21,9 +21,6 @@ ANSWER_SECONDS = 1.0
 PAGES = ("/", "/status", "/sitemap.json")
 # The type of a record of TLS that says why the other side hangs up.
 ALERT = b"\x15"
-# What Python finds first where it looks into the working folder.
-SHADOWS = ("hpc.py", "distributed.py", "multiprocessing.py", "numpy.py", "dask.py")
-
 Port = tuple[str, int]
 
 
@@ -140,12 +137,6 @@ async def _run_code(address: str, security: Security | None) -> str | None:
         # A worker is no scheduler, and says so.
         return f"{address} answers: {error}"
     return f"{address} runs a stranger's code: {answer[0]}" if answer else None
-
-
-def leave_shadows(folder: Path) -> None:
-    """Python files in a working folder, as somebody may have left them there, that say so where they are imported."""
-    for name in SHADOWS:
-        (folder / name).write_text(f"open({str(folder / 'imported')!r}, 'a').write('{name}')\n")
 
 
 if __name__ == "__main__":

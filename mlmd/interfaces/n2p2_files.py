@@ -65,6 +65,12 @@ class Settings:
         """The values of a keyword as numbers."""
         return [self.number(key, word) for word in self.words(key)]
 
+    def first(self, key: str) -> float:
+        """The first value of a keyword as a number."""
+        if not (words := self.words(key)):
+            self.fail(key, "a number is missing")
+        return self.number(key, words[0])
+
     def number(self, key: str, word: str) -> float:
         """One value as a finite number."""
         try:
@@ -95,7 +101,7 @@ def read_scaling(path: Path, settings: Settings, elements: int, functions: int) 
         raise InvalidInput(f"{path}: there should be {elements * functions} lines of 6 numbers, one for each function")
     found = np.array(table).reshape(elements, functions, 6)
     lowest, highest = (
-        settings.numbers(key)[0] if settings.has(key) else default
+        settings.first(key) if settings.has(key) else default
         for key, default in (("scale_min_short", 0.0), ("scale_max_short", 1.0))
     )
     try:

@@ -111,10 +111,14 @@ def _run_item(run: Run, table: ledger.Ledger, item: int, stop: StopFlag) -> dict
         search = dataclasses.replace(search, ended=_looking(functools.partial(_solved, table, row)))
     try:
         found = act_methods.find(search)
-    except (Ended, NonFiniteLoss) as end:
+    except Ended as end:
         log.info("%s: %s", row["name"], end)
         shutil.rmtree(folder, ignore_errors=True)
-        return {"skipped": True, "why": str(end), "ended_by": getattr(end, "by", None)}
+        return {"skipped": True, "why": str(end), "ended_by": end.by}
+    except NonFiniteLoss as error:
+        # Its last sound state stays where it is.
+        log.warning("%s: %s", row["name"], error)
+        return {"skipped": True, "why": str(error), "ended_by": None}
     measures = measure(found.path, window.potential, run.action.frames)
     product = layout.act_item(run, row)
     atomic.write_npz(product, kept(found, measures, window))

@@ -1,4 +1,4 @@
-"""Whatever is damaged in a run's folder, each command goes on, or ends with one line and an exit status that says so."""
+"""Whatever is damaged in a run's folder, each command goes on, or ends in one line and an exit status that says so."""
 
 import json
 import logging
@@ -10,44 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from mlmd import config
-from mlmd.stages import generate, layout, report, rollout
+from mlmd.stages import layout, report, rollout
 from tests.faults.damage import damaged
 from tests.faults.refusals import outcome
-from tests.helpers import operator_files
+from tests.faults.small_run import RUN_FILE, make
 from tests.programs import tree
 
-RUN_FILE = """
-name: small
-out: run
-dataset: {systems: [harmonic], time: 4.0, stride: 100, thin: 50, test_systems: 3, test_time: 4.0, block: 24}
-model: {name: shear_map}
-training: {strides: [100], batch: 4}
-rollout: {systems: 3, time: 4.0, block: 2, directions: [forward]}
-"""
 SHARE = ["--task", "0", "--tasks", "2"]
 QUICK = [["status"], ["verify"], ["verify", "--repair"], ["generate", *SHARE], ["rollout"], ["rollout", *SHARE]]
 SLOW = [["report"], ["train", "--check"]]
-
-
-def make(folder):
-    """A finished run, as it lies on disk when all stages are through, of an operator that nobody trained."""
-    (folder / "run.yaml").write_text(RUN_FILE)
-    run = config.load(folder / "run.yaml")
-    for task in (0, 1):
-        generate.generate(run, "mlmd generate run.yaml", task, 2)
-    ((system, stride),) = layout.operators(run)
-    model = layout.model(run, system, stride)
-    model.mkdir(parents=True)
-    described, weights, _ = operator_files("shear_map")
-    np.savez(model / "weights.npz", **weights)
-    (model / "model.json").write_text(json.dumps({"schema": 1, **described, "conditions": {"seed": 1}}))
-    (model / "log.csv").write_text(
-        "epoch,loss,validation_loss,learning_rate,seconds,windows_per_second,waiting_percent\n1,1.0,1.0,0.01,1.0,9.0,1.0\n"
-    )
-    (layout.jobs(run)).write_text(json.dumps({"scheduler": "local", "jobs": {"generate": "1"}}))
-    rollout.rollout(run, "mlmd rollout run.yaml")
-    report.report(run)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +26,10 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        make(folder)
+        run = make(folder)
+        layout.jobs(run).write_text(json.dumps({"scheduler": "local", "jobs": {"generate": "1"}}))
+        rollout.rollout(run, "mlmd rollout run.yaml")
+        report.report(run)
     return folder
 
 
@@ -63,7 +37,11 @@ def finished(tmp_path_factory):
 def damage(draw, folder):
     """A file or folder of the run, and what becomes of it: bytes, None where it is gone, or b"" for a folder."""
     places = sorted(path for path in (folder / "run").rglob("*") if path.suffix not in (".html", ".png", ".lock"))
-    path = draw(st.sampled_from(places))
+    # Of files that are alike, such as shards, there are many; each kind is as likely.
+    kinds = sorted({(path.is_dir(), path.name if path.suffix else "", path.parts[-3]) for path in places})
+    kind = draw(st.sampled_from(kinds))
+    alike = [path for path in places if (path.is_dir(), path.name if path.suffix else "", path.parts[-3]) == kind]
+    path = draw(st.sampled_from(alike))
     if path.is_dir():
         return path.relative_to(folder), draw(st.sampled_from([None, "a file"]))
     changed = draw(st.sampled_from(["bytes", "bytes", "bytes", "gone", "a folder"]))

@@ -9,7 +9,7 @@ from mlmd import config
 from mlmd.stages import verify
 from tests import strangers
 from tests.mpi.launch import MLMD, kill_all
-from tests.programs import start_program, wait_until
+from tests.programs import leave_shadows, start_program, wait_until
 from tests.slurm.cluster import Cluster
 
 pytestmark = pytest.mark.slurm
@@ -28,7 +28,7 @@ def test_a_stranger_is_turned_away_and_the_run_goes_on(slurm: Cluster, tmp_path:
     here = tmp_path / 'it\'s "here" $(touch shell)'
     here.mkdir()
     (here / "run.yaml").write_text(RUN_FILE)
-    strangers.leave_shadows(here)
+    leave_shadows(here)
     monkeypatch.chdir(here)
     run = config.load(Path("run.yaml"))
     process = start_program([MLMD, "generate", "run.yaml"], here, **slurm.environment)
