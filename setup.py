@@ -39,17 +39,6 @@ setup(
         "tqdm",
         "zarr>=3.1",
     ],
-    extras_require={
-        "test": [
-            "bandit",
-            "hypothesis",
-            "pip-audit",
-            "pytest",
-            "pytest-benchmark",
-            "pytest-timeout",
-            "pytest-xdist",
-            "ruff",
-        ]
-    },
+    extras_require={"test": ["pytest", "pytest-benchmark", "pytest-timeout", "ruff"]},
     entry_points={"console_scripts": ["mlmd=mlmd.cli:main"]},
 )

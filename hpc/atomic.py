@@ -1,15 +1,12 @@
 """The only code that makes a file final: unique temporary name, write, fsync, rename.
 
 A reader sees the old file or the new one, never half of one, whatever is killed and whenever. The temporary name
-carries host, process and a random part, so that an old attempt that still runs elsewhere cannot meet this one. What a
-killed writer has left is removed by the next process that writes into the same folder on the same host.
+carries host, process and a random part, so that an old attempt that still runs elsewhere cannot meet this one.
 """
 
 import io
 import json
 import os
-import re
-import shutil
 import socket
 import uuid
 from collections.abc import Iterator, Mapping
@@ -19,8 +16,6 @@ from pathlib import Path
 import numpy as np
 
 TEMPORARY_SUFFIX = ".tmp"
-# Folders that this process has swept.
-_swept: set[Path] = set()
 
 
 def unique_name() -> str:
@@ -35,50 +30,14 @@ def replacing(path: Path) -> Iterator[Path]:
     When the block raises, the temporary file is removed and `path` is as before.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    sweep(path.parent)
     temporary = path.with_name(f".{path.name}.{unique_name()}{TEMPORARY_SUFFIX}")
     try:
-        with naming(path):
-            yield temporary
+        yield temporary
         flush(temporary)
         os.replace(temporary, path)
         flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def sweep(folder: Path) -> None:
-    """Removes the temporary files and folders of this host's dead processes; each process looks once at a folder."""
-    if folder.absolute() in _swept:
-        return
-    _swept.add(folder.absolute())
-    ours = re.compile(rf"\.{re.escape(socket.gethostname())}-(\d+)-[0-9a-f]{{8}}{re.escape(TEMPORARY_SUFFIX)}")
-    for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
-        match = ours.search(path.name)
-        if match and match.end() == len(path.name) and not _runs(int(match[1])):
-            # Another process may do the same.
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def _runs(process: int) -> bool:
-    """Whether a process of this number is there and has not ended; where nothing tells, it is."""
-    if not Path("/proc/self/stat").exists():
-        return True
-    try:
-        return Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    except OSError:
-        return False
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Puts the name into what the file system says of a file that is open, such as that the disk is full."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None:
-            error.filename = str(path)
-        raise
 
 
 def write_bytes(path: Path, data: bytes) -> None:

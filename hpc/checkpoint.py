@@ -94,11 +94,6 @@ class Checkpoints:
         return sorted(self.folder.glob("checkpoint-*.ckpt"))
 
 
-def damaged(folder: Path) -> list[Path]:
-    """The checkpoints anywhere below `folder` that are not what was written."""
-    return [path for path in sorted(folder.rglob("checkpoint-*.ckpt")) if _read(path) is None]
-
-
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict] | None:
     """Arrays and header of one file, or None where it is not what was written."""
     data = path.read_bytes()

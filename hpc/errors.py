@@ -4,8 +4,7 @@ A message says what is wrong, where, and what would be right. `exit_code` is the
 input, refused before any work; 1 for work that failed; 85 for work stopped at a checkpoint, to be started again.
 """
 
-import errno
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 EXIT_STOPPED = 85
@@ -15,12 +14,6 @@ class UserError(Exception):
     """A message for the user; the command line prints it in one line and exits with `exit_code`."""
 
     exit_code = 2
-
-
-class MachineTrouble(UserError):
-    """What the file system did not do; no fault of the run file's. See `trouble_of`."""
-
-    exit_code = 1
 
 
 class Preempted(UserError):
@@ -55,57 +48,12 @@ class MisalignedWrite(UserError):
         )
 
 
-class InUse(UserError):
-    """A second start on the same output; `owner` is what the lock says of the first."""
-
-    def __init__(self, lock: Path, owner: Mapping):
-        job = f" (job {owner['job']})" if owner.get("job") else ""
-        super().__init__(
-            f"{lock.parent} is being worked on by process {owner['pid']} on {owner['host']}{job}: wait for it, end it, "
-            "or choose another out"
-        )
-
-
 class DamagedItems(UserError):
     exit_code = 1
 
     def __init__(self, path: Path, items: Iterable[int], command: str):
         listed = ", ".join(str(item) for item in list(items)[:20])
         super().__init__(f"{path}: items {listed} do not hold what was written; `{command}` makes them anew")
-
-
-class DamagedStore(UserError):
-    exit_code = 1
-
-    def __init__(self, path: Path, how: str):
-        super().__init__(
-            f"{path} {how}; `mlmd verify RUN.yaml --repair` and then `mlmd generate RUN.yaml` make anew what is "
-            "damaged and nothing else"
-        )
-
-
-class DamagedTable(UserError):
-    exit_code = 1
-
-    def __init__(self, folder: Path):
-        super().__init__(
-            f"{folder / 'table.json'} and {folder / 'items.jsonl'} are both damaged, so that nothing tells what its "
-            f"records are of: move {folder.parent} away and start again"
-        )
-
-
-class DamagedFiles(UserError):
-    exit_code = 1
-
-    def __init__(self, listed: str, command: str):
-        super().__init__(f"not what was written: {listed}; `{command}` puts that right")
-
-
-class DamagedFile(UserError):
-    exit_code = 1
-
-    def __init__(self, path: Path, cause: str, remedy: str):
-        super().__init__(f"{path}: {cause}; {remedy}")
 
 
 class ItemsFailed(UserError):
@@ -144,59 +92,13 @@ class BackendUnusable(UserError):
         )
 
 
-class StartTimeout(UserError):
-    """Processes that a launcher has started and that never come to the start of MPI; ranks where they are known."""
-
-    exit_code = 1
-
-    def __init__(self, launched: int, seconds: float, missing: Sequence[int], host: str):
-        listed = ", ".join(map(str, missing[:20])) + (" …" if len(missing) > 20 else "")
-        who = f"rank {listed} of {launched} has" if missing else f"one or more of {launched} processes have"
-        super().__init__(
-            f"{who} not come to the start of MPI, where the others have waited {seconds:.0f} s (host {host} is one): "
-            "the program does not start there, or hangs on its files"
-        )
-
-
 class CollectiveTimeout(UserError):
-    """`told` says of each missing rank where that one is."""
-
     exit_code = 1
 
-    def __init__(self, what: str, seconds: float, told: Sequence[str]):
+    def __init__(self, rank: int, size: int, what: str, seconds: float):
         super().__init__(
-            f"{_few(told)}. The others have waited at {what} for {seconds:.0f} s, as long as training.timeout_seconds "
-            "allows; the last checkpoint is kept"
-        )
-
-
-class RanksLost(UserError):
-    """Told while the launcher ends a job of which a rank has died."""
-
-    exit_code = 1
-
-    def __init__(self, what: str, told: Sequence[str]):
-        super().__init__(
-            f"{_few(told) or 'a rank has died, the launcher says which'}. The others were at {what} when the launcher "
-            "ended the job; the last checkpoint is kept"
-        )
-
-
-class RankLeft(UserError):
-    """One rank ends with an error that the others do not have; the job ends with that one's exit status."""
-
-    def __init__(self, name: str, after: str, told: str, exit_code: int):
-        self.exit_code = exit_code
-        super().__init__(f"{name} has ended after {after}: {told} (the others cannot go on without it)")
-
-
-class CollectiveFailed(UserError):
-    exit_code = 1
-
-    def __init__(self, what: str, after: str, cause: str):
-        super().__init__(
-            f"the exchange between ranks broke at {what}, the last that worked was {after} "
-            f"({cause.splitlines()[0][:300]}); the last checkpoint is kept"
+            f"rank {rank} of {size} waited {seconds:.0f} s at {what} for the others; one of them has died or hangs, "
+            "its own log says where. The last checkpoint is kept"
         )
 
 
@@ -269,27 +171,9 @@ class NonFiniteLoss(UserError):
         )
 
 
-class TrainingsFailed(NonFiniteLoss):
-    """Some of several trainings came to a loss that is not finite, on all ranks alike; the others are finished."""
-
-    alike = True
-
-    def __init__(self, failures: Mapping[str, str], total: int):
-        told = [f"{name}: {why}" for name, why in failures.items()]
-        listed = "; ".join(told[:3]) + (f"; and {len(told) - 3} more" if len(told) > 3 else "")
-        UserError.__init__(self, f"{len(failures)} of {total} trainings have failed, the others are finished. {listed}")
-
-
 class SchedulerUnusable(UserError):
     def __init__(self, name: str, cause: str):
         super().__init__(f"scheduler {name!r} cannot be used here: {cause}")
-
-
-class NoWorkers(UserError):
-    exit_code = 1
-
-    def __init__(self, cause: str):
-        super().__init__(f"there are no workers: {cause}. What is made is kept, the same command goes on from there")
 
 
 class SubmitRefused(UserError):
@@ -315,60 +199,3 @@ class StoreLost(UserError):
         super().__init__(
             f"{path} is gone, but {table} still counts its items as made: put it back, or move {table} away as well"
         )
-
-
-class RehearsalRefused(UserError):
-    def __init__(self, what: Path, cause: str):
-        super().__init__(f"{what} cannot be rehearsed: {cause}")
-
-
-class RehearsalFailed(UserError):
-    """A script that does not come through what Slurm may do to it, or whose output is not what it should be."""
-
-    exit_code = 1
-
-    def __init__(self, cause: str):
-        self.cause = cause
-        super().__init__(f"the rehearsal has failed: {cause}")
-
-
-# What the file system may say, and what would be right.
-TROUBLE: Mapping[int, str] = {
-    errno.ENOSPC: "the disk is full: make room",
-    errno.EDQUOT: "your quota is used up: make room",
-    errno.EFBIG: "files may not be so large here: choose another out, or a smaller dataset.block",
-    errno.EROFS: "this file system is read-only: choose another out",
-    errno.EACCES: "you may not do this here: choose another out, or have the permissions changed",
-    errno.EPERM: "you may not do this here: choose another out, or have the permissions changed",
-    errno.ENAMETOOLONG: "this name is too long for the file system: choose a shorter out or name",
-    errno.ENOTDIR: "there is a file where a folder should be: move it away",
-    errno.EEXIST: "there is something else where a file or folder should be: move it away",
-    errno.ENOTEMPTY: "there is a folder where a file should be: move it away",
-    errno.ELOOP: "the links there lead in a circle",
-    errno.EISDIR: "there is a folder where a file should be: move it away, or name the file",
-    errno.ENOENT: "it does not exist",
-    errno.EIO: "the disk does not read or write it: ask those who look after it",
-    errno.ESTALE: "the file server has lost it: try again",
-}
-
-
-# Said of writing into a file that is open already, whose name the error does not know.
-UNNAMED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-
-
-def trouble_of(error: OSError | MemoryError) -> MachineTrouble | None:
-    """The message for what a file system or the memory did not do; None for an error that is none of its own."""
-    if isinstance(error, MemoryError):
-        told = f"there is not enough memory ({error or 'none is left'}): choose smaller blocks, batches or numbers"
-        return MachineTrouble(f"{told}. What is finished is kept")
-    if error.errno not in TROUBLE or (error.filename is None and error.errno not in UNNAMED):
-        return None
-    where = f"{error.filename}: " if error.filename is not None else ""
-    told = f"{where}{TROUBLE[error.errno]} ({error.strerror})"
-    return MachineTrouble(f"{told}. What is finished is kept, the same command goes on from there")
-
-
-def _few(told: Sequence[str]) -> str:
-    """The first sentences of many."""
-    more = len(told) - 3
-    return "; ".join(told[:3]) + (f"; and {more} ranks more" if more > 0 else "")

@@ -1,12 +1,10 @@
 """The work table of a stage: which items there are, and the one status of each.
 
-    table.json             the head: how many items, and the identity of the config they come from
-    items.jsonl            the items, one line each, written once before any work
+    table.json             the items, written once before any work, with the identity of the config they come from
     records/<name>.jsonl   one file per process that finishes items: one line per item, appended and flushed
 
 Many processes on many nodes finish at once, so nobody edits a common file: readers merge. A line that a killed
-process left half-written has no newline and does not count; the item is then unfinished and is done again. Every
-line and both other files carry checksums: a damaged line does not count either, a damaged table is written anew.
+process left half-written has no newline and does not count; the item is then unfinished and is done again.
 
 An item has one status, the first of these that holds:
 
@@ -17,20 +15,19 @@ An item has one status, the first of these that holds:
     eligible    could start now
 """
 
+import errno
 import json
-import logging
+import os
 import time
-import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from hpc import atomic, items
-from hpc import records as record_files
-from hpc.errors import DamagedTable, MadeFromAnotherConfig, StoreMissing
+from hpc import atomic
+from hpc.errors import MadeFromAnotherConfig, StoreMissing
 
 STATUSES = ("completed", "submitted", "failed", "waiting", "eligible")
-SCHEMA = 2
-log = logging.getLogger(__name__)
+SCHEMA = 1
 
 
 class Ledger:
@@ -39,66 +36,41 @@ class Ledger:
     Made by `Ledger.create` (once, by the stage) or `Ledger.open` (workers and readers).
     """
 
-    def __init__(self, folder: Path, count: int, identity: dict):
+    def __init__(self, folder: Path, items: list[dict], identity: dict):
         self.folder = folder
-        self.items = items.Items(folder / "items.jsonl", count)
+        self.items = items
         self.identity = identity
         self._own_file = None
 
     @classmethod
-    def create(cls, folder: Path, rows: Iterable[Mapping], identity: Mapping, remedy: str) -> "Ledger":
-        """Writes the table with a row for each item, or opens the one that is there; a damaged one is made whole.
+    def create(cls, folder: Path, items: Iterable[Mapping], identity: Mapping, remedy: str) -> "Ledger":
+        """Writes the table, or opens the one that is there.
 
         Raises `MadeFromAnotherConfig` where the table there has another identity or other items; `remedy` is the
         advice at the end of that message.
         """
-        lines = items.lines_of(rows)
-        head = {
-            "schema": SCHEMA,
-            "count": len(lines),
-            "items": items.checksum(lines),
-            # As JSON gives it back.
-            "identity": json.loads(json.dumps(dict(identity))),
-        }
-        there = _head_there(folder)
-        if there is None:
+        table = {"schema": SCHEMA, "identity": dict(identity), "items": [dict(item) for item in items]}
+        path = folder / "table.json"
+        if not path.exists():
             (folder / "records").mkdir(parents=True, exist_ok=True)
-            _write(folder, head, lines)
-            return cls(folder, len(lines), head["identity"])
-        changed = differences(there["identity"], head["identity"])
-        if not changed and any(there[key] != head[key] for key in ("schema", "count", "items")):
-            changed = {"items": (there["count"], head["count"])}
+            atomic.write_json(path, table)
+            return cls(folder, table["items"], table["identity"])
+        ledger = cls.open(folder, remedy)
+        changed = differences(ledger.identity, table["identity"])
+        if not changed and ledger.items != json.loads(json.dumps(table["items"])):
+            changed = {"items": (len(ledger.items), len(table["items"]))}
         if changed:
             raise MadeFromAnotherConfig(folder, changed, remedy)
-        table = cls(folder, len(lines), head["identity"])
-        if table.damaged_files():
-            log.warning("%s was damaged and is written anew", folder)
-            _write(folder, head, lines)
-        return table
+        return ledger
 
     @classmethod
     def open(cls, folder: Path, command: str) -> "Ledger":
-        """Opens an existing table; raises `StoreMissing`, naming `command`, where there is none, `DamagedTable`."""
-        head = _head_there(folder)
-        if head is None:
+        """Opens an existing table; raises `StoreMissing`, naming `command`, where there is none."""
+        path = folder / "table.json"
+        if not path.exists():
             raise StoreMissing(folder, command)
-        return cls(folder, head["count"], head["identity"])
-
-    def damage(self) -> str:
-        """Which of the table's own files are not what was written, and which lines of records; empty for none."""
-        _, damage = record_files.read(self.folder / "records", len(self.items), trusting=False)
-        return "; ".join([*map(str, self.damaged_files()), *filter(None, [str(damage)])])
-
-    def damaged_files(self) -> list[Path]:
-        """Those of the head and the items that are not what was written."""
-        head, found = _head(items.head_of(self.folder / "items.jsonl")), []
-        if _head(_read(self.folder / "table.json")) is None:
-            found.append(self.folder / "table.json")
-        try:
-            sound = head is not None and self.items.checksum() == head["items"]
-        except OSError:
-            sound = False
-        return found if sound else [*found, self.folder / "items.jsonl"]
+        table = json.loads(path.read_text())
+        return cls(folder, table["items"], table["identity"])
 
     def complete(self, item: int, **result: object) -> None:
         """Records that `item` is done; call it only once its product is flushed to disk."""
@@ -108,63 +80,57 @@ class Ledger:
         """Records that the attempt at `item` ended in an error."""
         self._append({"item": item, "status": "failed", "time": time.time(), "message": message})
 
-    def records(self) -> record_files.Records:
+    def records(self) -> dict[int, dict]:
         """The record that counts for each item that has one: `completed` before all, else the newest."""
-        return self._records(trusting=False)
+        merged: dict[int, dict] = {}
+        for path in sorted((self.folder / "records").glob("*.jsonl")):
+            for record in _whole_lines(path):
+                known = merged.get(record["item"])
+                if known is None or _outranks(record, known):
+                    merged[record["item"]] = record
+        return merged
 
     def statuses(self, submitted: bool = False, waiting: bool = False) -> list[str]:
         """The status of every item, in the table's order.
 
         `submitted` says that a job for this table is queued or running, `waiting` that an earlier stage is unfinished.
         """
-        found = self._records(trusting=True)
-        names = {True: "completed", False: _open_status(submitted, waiting)}
-        told = [names[done] for done in found.of_status("completed").tolist()]
-        if not submitted:
-            for item in found.of_status("failed").nonzero()[0]:
-                told[item] = "failed"
-        return told
+        records = self.records()
+        return [_status(records.get(index), submitted, waiting) for index in range(len(self.items))]
 
     def counts(self, submitted: bool = False, waiting: bool = False) -> dict[str, int]:
         """How many items have each status, in the order of `STATUSES`."""
-        found = self._records(trusting=True)
-        done = int(found.of_status("completed").sum())
-        failed = 0 if submitted else int(found.of_status("failed").sum())
-        counts = dict.fromkeys(STATUSES, 0) | {"completed": done, "failed": failed}
-        counts[_open_status(submitted, waiting)] += len(self.items) - done - failed
-        return counts
+        found = Counter(self.statuses(submitted, waiting))
+        return {status: found[status] for status in STATUSES}
 
     def unfinished(self) -> list[int]:
-        """The items without a sound `completed` record, failed ones among them."""
-        return (~self.records().of_status("completed")).nonzero()[0].tolist()
+        """The items without a `completed` record, failed ones among them."""
+        return [index for index, status in enumerate(self.statuses()) if status != "completed"]
 
     def failures(self) -> dict[int, str]:
         """Item → message for every item whose last attempt failed."""
-        found = self._records(trusting=True)
-        return {int(item): found[int(item)]["message"] for item in found.of_status("failed").nonzero()[0]}
+        return {item: r["message"] for item, r in sorted(self.records().items()) if r["status"] == "failed"}
 
-    def forget(self, gone: Iterable[int]) -> None:
-        """Takes back all that is recorded of items, and damaged lines, so that they are done again.
-
-        Only while no job runs.
-        """
-        forgotten = set(gone)
-        record_files.keep(self.folder / "records", lambda record: record["item"] not in forgotten)
-        self._own_file = None
-
-    def _records(self, trusting: bool) -> record_files.Records:
-        found, _ = record_files.read(self.folder / "records", len(self.items), trusting)
-        return found
+    def forget(self, items: Iterable[int]) -> None:
+        """Takes back all that is recorded of `items`, so that they are done again. Only while no job runs."""
+        gone = set(items)
+        for path in (self.folder / "records").glob("*.jsonl"):
+            kept = [record for record in _whole_lines(path) if record["item"] not in gone]
+            atomic.write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
 
     def _append(self, record: dict) -> None:
         if self._own_file is None:
             self._own_file = self.folder / "records" / f"{atomic.unique_name()}.jsonl"
+        descriptor = os.open(self._own_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            record_files.append(self._own_file, record)
-        except OSError:
-            # What was cut must stay the last line of its file.
-            self._own_file = None
-            raise
+            line = (json.dumps(record, allow_nan=False) + "\n").encode()
+            if os.write(descriptor, line) < len(line):
+                # A full disk. What was cut stays as the last line of its file, which readers leave out.
+                full, self._own_file = self._own_file, None
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(full))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def differences(there: Mapping, here: Mapping) -> dict[str, tuple[object, object]]:
@@ -173,39 +139,21 @@ def differences(there: Mapping, here: Mapping) -> dict[str, tuple[object, object
     return {k: (there.get(k), here.get(k)) for k in sorted({*there, *here}) if there.get(k) != here.get(k)}
 
 
-def _open_status(submitted: bool, waiting: bool) -> str:
-    """That of an item without a record."""
-    return "submitted" if submitted else "waiting" if waiting else "eligible"
+def _whole_lines(path: Path) -> Iterable[dict]:
+    *lines, _torn = path.read_bytes().split(b"\n")
+    return [json.loads(line) for line in lines if line]
 
 
-def _write(folder: Path, head: Mapping, lines: list[bytes]) -> None:
-    line = _head_line(head)
-    # The table is there as soon as its head is: the items come first.
-    items.write(folder / "items.jsonl", line, lines)
-    atomic.write_bytes(folder / "table.json", line)
+def _outranks(new: dict, known: dict) -> bool:
+    if (new["status"] == "completed") != (known["status"] == "completed"):
+        return new["status"] == "completed"
+    return new["time"] >= known["time"]
 
 
-def _head_there(folder: Path) -> dict | None:
-    """The head of the table there, or None where there is none. Raises `DamagedTable` where both copies are damaged."""
-    line = _read(folder / "table.json")
-    if not line:
-        return None
-    head = _head(line) or _head(items.head_of(folder / "items.jsonl"))
-    if head is None:
-        raise DamagedTable(folder)
-    return head
-
-
-def _head_line(head: Mapping) -> bytes:
-    text = json.dumps(dict(head)).encode()
-    return b"%s %08x\n" % (text, zlib.crc32(text))
-
-
-def _head(line: bytes) -> dict | None:
-    """The head of a line, or None where it is not what was written."""
-    text, _, check = line.rstrip(b"\n").rpartition(b" ")
-    return json.loads(text) if check == b"%08x" % zlib.crc32(text) else None
-
-
-def _read(path: Path) -> bytes:
-    return path.read_bytes() if path.exists() else b""
+def _status(record: dict | None, submitted: bool, waiting: bool) -> str:
+    recorded = record["status"] if record is not None else None
+    if recorded == "completed":
+        return recorded
+    if submitted:
+        return "submitted"
+    return recorded or ("waiting" if waiting else "eligible")

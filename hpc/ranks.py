@@ -9,21 +9,18 @@ in "MPI_Comm_rank called after MPI_FINALIZE" at exit.
 `mpirun -np 2 python -m hpc.ranks` checks that two ranks average a tensor with both.
 """
 
-import atexit
-import functools
 import os
 import sys
+import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from hpc import mpi_start
-from hpc.errors import BackendUnusable, LaunchMismatch
-from hpc.watch import Watch
+from hpc.errors import BackendUnusable, CollectiveTimeout, LaunchMismatch
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -43,22 +40,14 @@ LOCAL_SIZES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_NTASKS_PE
 
 
 class Ranks(ABC):
-    """This process among the `size` that train together. `rank` counts from 0; rank 0 writes files and logs.
-
-    Work on them stands in `with ranks.start(…) as workers:`, so that the others learn with what error one has ended.
-    """
+    """This process among the `size` that train together. `rank` counts from 0; rank 0 writes files and logs."""
 
     name: str
 
-    def __init__(self, rank: int, size: int):
+    def __init__(self, rank: int, size: int, timeout: float):
         self.rank = rank
         self.size = size
-
-    def __enter__(self) -> Self:
-        return self
-
-    @abstractmethod
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None: ...
+        self.timeout = timeout
 
     @property
     def first(self) -> bool:
@@ -71,10 +60,7 @@ class Ranks(ABC):
 
     @abstractmethod
     def guard(self, what: str) -> AbstractContextManager[None]:
-        """Around one wait for the other ranks: longer than the time-out ends the job and says which rank is missing.
-
-        All ranks enter the same guards in the same order.
-        """
+        """Around work that waits for other ranks: longer than `timeout` ends the job and says where this rank is."""
 
     @abstractmethod
     def sum(self, values: "tf.Tensor") -> "tf.Tensor":
@@ -95,10 +81,7 @@ class SingleProcess(Ranks):
     name = "single"
 
     def __init__(self):
-        super().__init__(0, 1)
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Nobody is there to be told."""
+        super().__init__(0, 1, float("inf"))
 
     def guard(self, what: str) -> AbstractContextManager[None]:
         return nullcontext()
@@ -118,16 +101,19 @@ class MpiRanks(Ranks):
 
     name = "mpi"
 
-    def __init__(self, comm: "Comm", watch: Watch):
-        super().__init__(comm.rank, comm.size)
+    def __init__(self, comm: "Comm", timeout: float):
+        super().__init__(comm.rank, comm.size, timeout)
         self._comm = comm
-        self._watch = watch
+        self._waiting: tuple[str, float] | None = None
+        threading.Thread(target=self._watch, daemon=True, name="mlmd-watch-ranks").start()
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._watch.reason = error
-
-    def guard(self, what: str) -> AbstractContextManager[None]:
-        return self._watch.guard(what)
+    @contextmanager
+    def guard(self, what: str) -> Iterator[None]:
+        outer, self._waiting = self._waiting, (what, time.monotonic())
+        try:
+            yield
+        finally:
+            self._waiting = outer
 
     def sum(self, values: "tf.Tensor") -> "tf.Tensor":
         import tensorflow as tf
@@ -139,13 +125,13 @@ class MpiRanks(Ranks):
     def gather(self, values: np.ndarray) -> np.ndarray:
         own = np.ascontiguousarray(values)
         everyone = np.empty((self.size, *own.shape), own.dtype)
-        with self._watch.guard(f"a gather after {self._watch.agreed}", named=False):
+        with self.guard("a gather"):
             self._comm.Allgather(own, everyone)
         return everyone
 
     def broadcast(self, values: np.ndarray) -> np.ndarray:
         buffer = np.array(values)
-        with self._watch.guard(f"a broadcast after {self._watch.agreed}", named=False):
+        with self.guard("a broadcast"):
             self._comm.Bcast(buffer, root=0)
         return buffer
 
@@ -154,6 +140,16 @@ class MpiRanks(Ranks):
         total = np.empty_like(own)
         self._comm.Allreduce(own, total)
         return total
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(min(1.0, self.timeout / 4))
+            waiting = self._waiting
+            if waiting is not None and time.monotonic() - waiting[1] > self.timeout:
+                error = CollectiveTimeout(self.rank, self.size, waiting[0], self.timeout)
+                print(f"mlmd: {error}", file=sys.stderr, flush=True)
+                # Only an abort reaches the ranks that no longer answer.
+                self._comm.Abort(error.exit_code)
 
 
 class HorovodRanks(MpiRanks):
@@ -183,62 +179,39 @@ def threads_per_rank() -> int:
     return max(1, len(os.sched_getaffinity(0)) // neighbours)
 
 
-def start(backend: str, timeout: float = 600.0, folder: Path | None = None) -> Ranks:
+def start(backend: str, timeout: float = 600.0) -> Ranks:
     """Joins the other processes of this launch.
 
-    timeout: in seconds, for every collective; folder: one that all processes see, where they sign in while MPI starts.
-    Raises `LaunchMismatch` where MPI sees another number of processes than the launcher started, and
-    `BackendUnusable` where several were started and `backend` does not work: never a silent serial run. Ends the
-    process where others never come.
+    `timeout` is in seconds, for every collective. Raises `LaunchMismatch` where MPI sees another number of processes
+    than the launcher started, and `BackendUnusable` where several were started and `backend` does not work: never a
+    silent serial run.
     """
     launched, launcher = launched_size()
     if launched == 1:
         return SingleProcess()
     # Read by Open MPI at start: a rank that waits leaves its core to TensorFlow's and Horovod's own threads.
     os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
-    # The same: where a rank dies MPI breaks on the others, and the launcher would hear of one of them first.
-    os.environ.setdefault("OMPI_MCA_opal_abort_delay", "1")
     try:
-        comm = mpi_start.started(launched, timeout, folder)
+        from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         raise BackendUnusable(backend, launched, f"mpi4py: {error}") from error
+    comm = MPI.COMM_WORLD
     if comm.size != launched:
         raise LaunchMismatch(launched, comm.size, launcher)
-    if not mpi_start.is_for_threads():
-        raise BackendUnusable(backend, launched, "this MPI is not built to be used by several threads")
-    watch = _watch()
-    try:
-        watch.begin(timeout)
-        if backend == "mpi":
-            return MpiRanks(comm, watch)
-        _start_horovod(launched, watch)
-        return HorovodRanks(comm, watch)
-    except BackendUnusable as error:
-        watch.reason = error
-        raise
-    finally:
-        # What is registered last is called first: before Horovod's shutdown, as no thread may use MPI when it ends.
-        atexit.unregister(watch.close)
-        atexit.register(watch.close)
+    if backend == "mpi":
+        return MpiRanks(comm, timeout)
+    _start_horovod(launched)
+    return HorovodRanks(comm, timeout)
 
 
-@functools.cache
-def _watch() -> Watch:
-    """One for the process: the ranks of a later start are the same ones."""
-    from mpi4py import MPI
-
-    return Watch(MPI.COMM_WORLD)
-
-
-def _start_horovod(launched: int, watch: Watch) -> None:
+def _start_horovod(launched: int) -> None:
     # Read by Horovod's background thread at init: no pause between its rounds. The models are small, their steps take
     # a millisecond or two, and a pause of any length is a good part of that.
     os.environ.setdefault("HOROVOD_CYCLE_TIME", "0")
     try:
         import horovod.tensorflow as hvd
 
-        with watch.guard("the start of Horovod"):
-            hvd.init()
+        hvd.init()
     except Exception as error:  # a wrong build fails in many ways; all of them mean the same here
         raise BackendUnusable("horovod", launched, str(error).splitlines()[0]) from error
     if hvd.size() != launched:

@@ -6,14 +6,9 @@ into shards of as many rows as a work item has, and a write that does not cover 
 
 What is stored is a function of the config alone: no time stamp, host name or compressor version enters it, so that
 a store finished after any number of kills is byte-identical to one made in one go.
-
-Every chunk carries a CRC-32C and what the store says of itself one too: what is torn or flipped is found when it is
-read, and `DamagedStore` names it.
 """
 
-import json
 import shutil
-import tempfile
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,12 +18,11 @@ import numpy as np
 import zarr
 
 from hpc import atomic
-from hpc.errors import DamagedStore, MadeFromAnotherConfig, MisalignedWrite
+from hpc.errors import MadeFromAnotherConfig, MisalignedWrite
 from hpc.ledger import differences
 
-# What zarr raises at a torn shard or damaged metadata, depending on where it is cut.
-TORN = (ValueError, RuntimeError, KeyError, TypeError, AttributeError)
-METADATA = "zarr.json"
+# What zarr raises at a torn shard, depending on where it is cut.
+TORN = (ValueError, RuntimeError, KeyError)
 
 
 @dataclass(frozen=True)
@@ -50,39 +44,24 @@ def create(path: Path, arrays: Mapping[str, ArraySpec], identity: Mapping, remed
     if path.exists():
         require_identity(path, identity, remedy)
         return
-    draft = _draft(path, arrays, identity)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{atomic.unique_name()}{atomic.TEMPORARY_SUFFIX}")
+    group = zarr.create_group(draft, zarr_format=3, attributes={"identity": dict(identity)})
+    for name, spec in arrays.items():
+        _create_array(group, name, spec)
     try:
         draft.rename(path)
     except OSError:
-        shutil.rmtree(draft)
-        if not path.exists():
-            raise
         # Another process was first: its store is as good as ours, if it has our identity.
+        shutil.rmtree(draft)
         create(path, arrays, identity, remedy)
 
 
 def require_identity(path: Path, identity: Mapping, remedy: str) -> None:
-    """Raises `MadeFromAnotherConfig`, naming every difference, unless the store was made from `identity`.
-
-    Raises `DamagedStore` where what the store says of itself is not what was written.
-    """
-    changed = differences(_said(path)["identity"], identity)
+    """Raises `MadeFromAnotherConfig`, naming every difference, unless the store was made from `identity`."""
+    changed = differences(zarr.open_group(path, mode="r").attrs["identity"], identity)
     if changed:
         raise MadeFromAnotherConfig(path, changed, remedy)
-
-
-def damaged_metadata(path: Path, arrays: Mapping[str, ArraySpec], identity: Mapping, repair: bool) -> list[Path]:
-    """Files that describe the store and its arrays and are not what `create` writes; with `repair` they are now.
-
-    A store whose own description is repaired is unfinished: `finish` it again.
-    """
-    # Not beside the store, which may be looked at by those who may not write there.
-    with tempfile.TemporaryDirectory(prefix="mlmd-") as scratch:
-        draft = _draft(Path(scratch) / path.name, arrays, identity)
-        found = [file for file in sorted(draft.rglob(METADATA)) if not _as_written(path, draft, file)]
-        for file in found if repair else ():
-            atomic.write_bytes(path / file.relative_to(draft), file.read_bytes())
-        return [path / file.relative_to(draft) for file in found]
 
 
 def write_item(path: Path, start: int, stop: int, arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
@@ -93,9 +72,7 @@ def write_item(path: Path, start: int, stop: int, arrays: Mapping[str, np.ndarra
     """
     checksums = {}
     for name, given in arrays.items():
-        # An array does not keep this: without it a shard of nothing but fill values would be as one that is gone.
-        with zarr.config.set({"array.write_empty_chunks": True}):
-            target = _array(path, name, "r+")
+        target = zarr.open_array(path / name, mode="r+")
         shard, rows = target.shards[0], target.shape[0]
         if start % shard or (stop % shard and stop != rows) or not 0 <= start < stop <= rows:
             raise MisalignedWrite(name, start, stop, shard)
@@ -106,29 +83,29 @@ def write_item(path: Path, start: int, stop: int, arrays: Mapping[str, np.ndarra
                 f"array {name}: values of shape {values.shape} for rows {start} to {stop} of {target.shape}"
             )
         files = _shard_files(path / name, target.ndim, range(start // shard, -(-stop // shard)))
-        with atomic.naming(path / name):
-            _write_rows(target, start, stop, values, files)
+        try:
+            target[start:stop] = values
+        except TORN:
+            # zarr reads an array's last shard before it writes it where that one is not full; a damaged one goes.
+            for file in files:
+                file.unlink(missing_ok=True)
+            target[start:stop] = values
         for file in files:
-            atomic.flush(file)
+            # A shard of nothing but fill values has no file.
+            if file.exists():
+                atomic.flush(file)
         checksums[name] = zlib.crc32(values)
     return checksums
-
-
-def _write_rows(target: zarr.Array, start: int, stop: int, values: np.ndarray, files: Iterable[Path]) -> None:
-    try:
-        target[start:stop] = values
-    except TORN:
-        # zarr reads an array's last shard before it writes it where that one is not full; a damaged one goes.
-        for file in files:
-            file.unlink(missing_ok=True)
-        target[start:stop] = values
 
 
 def verify_item(path: Path, start: int, stop: int, checksums: Mapping[str, int]) -> bool:
     """Whether rows `start` to `stop` of every array in `checksums` read back as the bytes that were written."""
     try:
-        return all(zlib.crc32(read(path, name, start, stop)) == expected for name, expected in checksums.items())
-    except (OSError, DamagedStore):
+        return all(
+            zlib.crc32(np.ascontiguousarray(zarr.open_array(path / name, mode="r")[start:stop])) == expected
+            for name, expected in checksums.items()
+        )
+    except (OSError, *TORN):
         return False
 
 
@@ -137,97 +114,36 @@ def finish(path: Path, attributes: Mapping) -> None:
     # Before the store says that it is finished: whoever is killed here comes back.
     for leftover in list(path.rglob("*.partial")):
         leftover.unlink(missing_ok=True)
-    if finished_attributes(path) != json.loads(json.dumps(dict(attributes))):
-        _say(path, {**_said(path), "finished": dict(attributes)})
+    try:
+        if finished_attributes(path) != dict(attributes):
+            zarr.open_group(path, mode="r+").attrs["finished"] = dict(attributes)
+    except FileNotFoundError:
+        # Another process that finishes the store in this moment took our temporary file for a leftover.
+        finish(path, attributes)
 
 
 def reopen(path: Path) -> None:
     """Takes `finish` back: some items are to be written again."""
-    said = _said(path)
-    if said.pop("finished", None) is not None:
-        _say(path, said)
+    group = zarr.open_group(path, mode="r+")
+    if "finished" in group.attrs:
+        del group.attrs["finished"]
 
 
 def finished_attributes(path: Path) -> dict | None:
-    """What `finish` stored, or None while the store is unfinished or absent. Raises `DamagedStore`."""
-    return _said(path).get("finished") if path.exists() else None
+    """What `finish` stored, or None while the store is unfinished or absent."""
+    if not path.exists():
+        return None
+    return zarr.open_group(path, mode="r").attrs.get("finished")
 
 
 def read(path: Path, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-    """Rows `start` to `stop` of one array; the store itself cannot be changed through this.
-
-    Raises `DamagedStore` where they are not what was written.
-    """
-    array = _array(path, name, "r")
-    first, last, _ = slice(start, stop).indices(array.shape[0])
-    shard = array.shards[0]
-    for file in _shard_files(path / name, array.ndim, range(first // shard, -(-last // shard))):
-        # zarr takes a file that is gone for one of nothing but fill values.
-        if not file.exists():
-            raise DamagedStore(file, "is gone")
-    try:
-        return array[first:last]
-    except TORN as error:
-        raise DamagedStore(path / name, f"rows {first} to {last} are not what was written ({error})") from error
+    """Rows `start` to `stop` of one array; the store itself cannot be changed through this."""
+    return zarr.open_array(path / name, mode="r")[start:stop]
 
 
 def shape(path: Path, name: str) -> tuple[int, ...]:
-    """The full shape of one array. Raises `DamagedStore`."""
-    return _array(path, name, "r").shape
-
-
-def _draft(path: Path, arrays: Mapping[str, ArraySpec], identity: Mapping) -> Path:
-    """An empty store of full size under a temporary name beside `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{atomic.unique_name()}{atomic.TEMPORARY_SUFFIX}")
-    group = zarr.create_group(draft, zarr_format=3)
-    for name, spec in arrays.items():
-        _create_array(group, name, spec)
-    _say(draft, {"identity": dict(identity)})
-    return draft
-
-
-def _array(path: Path, name: str, mode: str) -> zarr.Array:
-    try:
-        array = zarr.open_array(path / name, mode=mode, zarr_format=3)
-    except (FileNotFoundError, *TORN) as error:
-        raise DamagedStore(path / name / METADATA, f"is not what was written ({error})") from error
-    if array.shards is None or not array.ndim:
-        raise DamagedStore(path / name / METADATA, "is not what was written")
-    return array
-
-
-def _said(path: Path) -> dict:
-    """What the store says of itself. Raises `DamagedStore` where that is not what was written."""
-    try:
-        attributes = json.loads((path / METADATA).read_bytes())["attributes"]
-        said = dict(attributes["store"])
-        sound = attributes["crc"] == _checksum(said) and isinstance(said["identity"], dict)
-    except (FileNotFoundError, *TORN):
-        sound = False
-    if not sound:
-        raise DamagedStore(path / METADATA, "is not what was written")
-    return said
-
-
-def _say(path: Path, said: Mapping) -> None:
-    """Whole or not at all, in the form that zarr reads."""
-    attributes = {"store": dict(said), "crc": _checksum(said)}
-    atomic.write_json(path / METADATA, {"zarr_format": 3, "node_type": "group", "attributes": attributes})
-
-
-def _checksum(said: Mapping) -> int:
-    return zlib.crc32(json.dumps(dict(said), sort_keys=True).encode())
-
-
-def _as_written(path: Path, draft: Path, file: Path) -> bool:
-    there = path / file.relative_to(draft)
-    if file.parent == draft:
-        try:
-            return _said(path)["identity"] == _said(draft)["identity"]
-        except DamagedStore:
-            return False
-    return there.exists() and there.read_bytes() == file.read_bytes()
+    """The full shape of one array."""
+    return zarr.open_array(path / name, mode="r").shape
 
 
 def _create_array(group: zarr.Group, name: str, spec: ArraySpec) -> None:
@@ -241,16 +157,11 @@ def _create_array(group: zarr.Group, name: str, spec: ArraySpec) -> None:
         dtype=spec.dtype,
         chunks=(spec.shard if small else 1, *rest),
         shards=(spec.shard, *rest),
-        compressors=zarr.codecs.Crc32cCodec(),
-        fill_value=_never_stored(np.dtype(spec.dtype)),
+        compressors=None,
+        fill_value=np.nan if np.dtype(spec.dtype).kind == "f" else 0,
         config={"write_empty_chunks": True},
         attributes=dict(spec.attributes),
     )
-
-
-def _never_stored(dtype: np.dtype) -> float | int:
-    """A value that no data have: zarr writes no file for a shard of nothing but it, and reads a missing one as it."""
-    return np.nan if dtype.kind == "f" else int(np.iinfo(dtype).min)
 
 
 def _shard_files(array: Path, axes: int, shards: Iterable[int]) -> list[Path]:

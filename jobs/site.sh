@@ -14,14 +14,6 @@
 # The network interface between nodes, for Dask's workers (default: the one of the host name):
 # export MLMD_INTERFACE=ib0
 #
-# A run file may name files and folders below the one a command is typed in, and no others. Where output goes to another
-# file system, such as scratch, let run files name any (and in the shell in which commands are typed):
-# export MLMD_PATHS=anywhere
-#
-# Run everything inside a container image instead of .venv; the image is built from containers/*.def. Load apptainer
-# above if it is a module. Outside, srun must have PMIx, or mpirun be of the same Open MPI 4. Of this machine's folders
-# a job sees the checkout, those of RUN, SCRATCH and TMPDIR, the home and /tmp; others are named with commas between:
+# Run everything inside a container image instead of .venv:
 # export MLMD_CONTAINER=$HOME/mlmd-cpu.sif
-# export MLMD_GPU=1                             with mlmd-gpu.sif
-# export APPTAINER_BIND=/data,/projects
 :

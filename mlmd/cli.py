@@ -9,10 +9,6 @@ from pathlib import Path
 
 import click
 
-from hpc.errors import trouble_of
-
-# Characters of a message.
-LONGEST = 2000
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
 run_file = click.argument("run_file", type=click.Path(path_type=Path, dir_okay=False))
 overrides = click.option(
@@ -239,13 +235,11 @@ def reproduce(
 
     Goes on where it was stopped or killed, and writes metrics.json, published.json, figures and report.html.
     """
-    from mlmd.config import campaign as campaigns
     from mlmd.stages import reproduce
 
     if not submit and (scheduler or dry_run):
         raise click.UsageError("--scheduler and --dry-run go with --submit")
     folder, campaign = configs or reproduce.folder_of(name, size), reproduce.campaign(name)
-    campaigns.confine(folder, _within())
     if submit:
         click.echo(campaign.submit(folder, scheduler, dry_run))
         return
@@ -286,33 +280,6 @@ def verify(run_file: Path, overrides: tuple[str, ...], repair: bool) -> None:
     click.echo(verify.verify(_load(run_file, overrides), _typed("verify", run_file, overrides), repair))
 
 
-@cli.command(epilog=example("mlmd rehearse jobs/train_lstm.slurm --run my.yaml --kills 10"))
-@click.argument("script", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--run", "run_file", type=click.Path(path_type=Path), help="Run file, or a campaign's folder.")
-@overrides
-@click.option("--kills", type=click.IntRange(1), default=5, help="How many signals (default: 5).")
-@click.option("--seed", type=click.IntRange(0), help="Of the moments at which they come (default: another each time).")
-@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), help="Where it works (default: in runs).")
-@click.option("--keep", is_flag=True, help="Keep that folder when all is well.")
-def rehearse(
-    script: Path,
-    run_file: Path | None,
-    overrides: tuple[str, ...],
-    kills: int,
-    seed: int | None,
-    folder: Path | None,
-    keep: bool,
-) -> None:
-    """Play a job script here, without Slurm, and disturb it as Slurm may.
-
-    Stand-ins for srun, sbatch and scontrol start it again; signals (USR1, TERM, KILL) come at random moments. Then
-    the output is compared with that of an undisturbed play. The run's own output is not touched.
-    """
-    from mlmd.stages import rehearse
-
-    click.echo(rehearse.rehearse(script, run_file, overrides, kills, seed, folder, keep, _within(), click.echo))
-
-
 @cli.command(epilog=example("mlmd doctor"))
 @click.option("--keys", is_flag=True, help="List every key of a run file with its default and meaning.")
 def doctor(keys: bool) -> None:
@@ -344,31 +311,19 @@ def main() -> None:
     except click.Abort:
         sys.exit(130)
     except Exception as error:
-        told = trouble_of(error) if isinstance(error, OSError | MemoryError) else error
-        code = getattr(told, "exit_code", None)
+        code = getattr(error, "exit_code", None)
         if code is None:
             raise
         # What every rank finds out alike is said once.
-        if (code == 1 and not getattr(told, "alike", False)) or _rank() == 0:
-            print(f"mlmd: {_in_a_line(told)}", file=sys.stderr)
+        if code == 1 or _rank() == 0:
+            print(f"mlmd: {error}", file=sys.stderr)
         sys.exit(code)
-
-
-def _in_a_line(told: Exception) -> str:
-    """What a broken file holds in the place of a word may have many lines, and be as long as the file."""
-    text = " ".join(str(told).split("\n"))
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
 
 
 def _load(run_file: Path, overrides: tuple[str, ...]):
     from mlmd import config
 
-    return config.load(run_file, overrides, _within())
-
-
-def _within() -> Path | None:
-    """The folder that paths in run files stay below; None where the user allows them to lead anywhere."""
-    return None if os.environ.get("MLMD_PATHS") == "anywhere" else Path.cwd()
+    return config.load(run_file, overrides)
 
 
 def _typed(command: str, run_file: Path, overrides: tuple[str, ...]) -> str:

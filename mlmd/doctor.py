@@ -2,16 +2,17 @@
 
 import importlib.metadata
 import os
+import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
-from hpc import mpi_builds, schedulers
-from hpc.mpi_builds import output
+from hpc import schedulers
 from mlmd import config
 
 PINNED = ("numpy", "zarr", "dask", "keras", "numba")
+TIMEOUT_SECONDS = 120
 
 
 def examine() -> tuple[str, bool]:
@@ -38,41 +39,42 @@ def _packages() -> tuple[bool, str]:
     return True, found
 
 
-def compared_mpi() -> tuple[bool, str]:
-    """Launcher, mpi4py and Horovod must belong to one MPI: another launcher starts N serial copies."""
-    launcher, own, horovod = mpi_builds.launcher(), mpi_builds.of_mpi4py(), mpi_builds.of_horovod()
-    told = f"MPI: mpirun {launcher}, mpi4py on {own}, Horovod on {horovod}"
-    cures = []
-    if not own.version:
-        cures.append("mpi4py finds no MPI: run `bash jobs/setup.sh`")
-    elif launcher.version != own.version and (launcher.path or not shutil.which("srun")):
-        right = mpi_builds.launcher_of(own)
-        where = f"put {Path(right).parent} first in PATH" if right else "load the module of mpi4py's MPI"
-        cures.append(f"mpirun is not mpi4py's: {where}, or run `bash jobs/setup.sh` to build for the mpirun in PATH")
-    if (horovod.version, horovod.path) != (own.version, own.path):
-        cures.append("Horovod is not linked to mpi4py's MPI: run `bash jobs/setup.sh`, which builds both for one")
-    return not cures, "; ".join([told, *cures])
+def _mpi() -> tuple[bool, str]:
+    """The launcher, mpi4py and Horovod must belong to one MPI: another one starts N serial copies."""
+    launcher = _output(["mpirun", "--version"]).splitlines()[:1]
+    own = _output([sys.executable, "-c", "from mpi4py import MPI; print(MPI.Get_library_version())"])
+    versions = [_version(text) for text in (launcher[0] if launcher else "", own)]
+    told = f"MPI: mpirun {versions[0] or 'not found'} ({shutil.which('mpirun')}), mpi4py on {versions[1] or 'none'}"
+    same = None not in versions and versions[0] == versions[1]
+    return same, told if same else f"{told}: they must be the same; run `bash jobs/setup.sh` with the site's MPI loaded"
 
 
 def _horovod() -> tuple[bool, str]:
     code = "import horovod.tensorflow as h; print(bool(h.mpi_built()))"
-    answer = output([sys.executable, "-c", code])
+    answer = _output([sys.executable, "-c", code])
     sound = "True" in answer.splitlines()
     version = _installed("horovod")
     cure = "" if sound else ": it does not load or was built without MPI; run `bash jobs/setup.sh`"
     return sound, f"Horovod {version} on TensorFlow {_installed('tensorflow-cpu') or _installed('tensorflow')}{cure}"
 
 
+def _same_library() -> tuple[bool, str]:
+    """Which libmpi Horovod's extension loads, asked of the dynamic linker."""
+    extensions = (str(file.locate()) for file in importlib.metadata.files("horovod") or () if "mpi_lib" in file.name)
+    linked = re.findall(r"libmpi\.so\S* => (\S+)", "".join(_output(["ldd", path]) for path in extensions))
+    mapped = "from mpi4py import MPI; print(open('/proc/self/maps').read())"
+    ours = sorted(set(re.findall(r"\S+/libmpi\.so\S*", _output([sys.executable, "-c", mapped]))))
+    same = bool(linked) and bool(ours) and {os.path.realpath(p) for p in linked} == {os.path.realpath(p) for p in ours}
+    told = f"libmpi: Horovod {', '.join(linked) or 'none found'}; mpi4py {', '.join(ours) or 'none found'}"
+    return same, told if same else f"{told}: two MPIs in one process; run `bash jobs/setup.sh`"
+
+
 def _two_ranks() -> tuple[bool, str]:
     root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
     command = ["mpirun", *root, "-np", "2", "--oversubscribe", "--bind-to", "none", sys.executable, "-m", "hpc.ranks"]
-    answer = output(command)
-    if not shutil.which("mpirun") and shutil.which("srun"):
-        return True, "two MPI ranks: not tried, ranks start by srun alone; in a job: srun -n 2 python -m hpc.ranks"
+    answer = _output(command)
     sound = answer.count("2 ranks average a tensor") == 2
-    return sound, "two MPI ranks average a tensor" + (
-        "" if sound else f" — they do not: {' '.join(answer.split())[-300:]}"
-    )
+    return sound, "two MPI ranks average a tensor" + ("" if sound else f" — they do not: {answer.strip()[-300:]}")
 
 
 def _threads() -> tuple[bool, str]:
@@ -86,37 +88,37 @@ def _slurm() -> tuple[bool, str]:
         return True, "Slurm: not here; `mlmd submit` runs the stages as local processes"
     if not schedulers.REGISTRY["slurm"].answers():
         return True, "Slurm: installed, but no controller answers; `mlmd submit` runs the stages as local processes"
-    version = output(["sbatch", "--version"]).strip()
-    sound, told = starts_ranks(mpi_builds.of_mpi4py().version, mpi_builds.slurm_types())
-    return sound, f"{version}, {told}"
-
-
-def starts_ranks(mpi: str, types: Iterable[str]) -> tuple[bool, str]:
-    """How job scripts start the ranks of an MPI under a Slurm that knows these types, and whether that can work."""
-    types = list(types)
-    known = f"srun --mpi knows {', '.join(types) or 'none that MPI uses'}"
-    if "MLMD_LAUNCH" in os.environ:
-        return True, f"ranks start by MLMD_LAUNCH, `{os.environ['MLMD_LAUNCH']}`; {known}"
-    if mpi.startswith("Open MPI"):
-        return True, f"ranks start by {'srun --mpi=pmix' if 'pmix' in types else 'mpirun'}; {known}"
-    if "pmix" not in types:
-        return True, f"ranks start by mpirun; {known}"
-    cure = "srun --mpi=pmi2" if "pmi2" in types else "mpirun -np $SLURM_NTASKS"
-    return False, (
-        f"{known}, and job scripts would take pmix, which starts {mpi or 'this MPI'} as single processes: "
-        f"say export MLMD_LAUNCH='{cure}' in jobs/site.sh"
-    )
+    version = _output(["sbatch", "--version"]).strip()
+    pmix = "pmix" in _output(["srun", "--mpi=list"])
+    return True, f"{version}, ranks start by {'srun --mpi=pmix' if pmix else 'mpirun'}"
 
 
 CHECKS: Iterable[Callable[[], tuple[bool, str]]] = (
     _python,
     _packages,
-    compared_mpi,
+    _mpi,
     _horovod,
+    _same_library,
     _two_ranks,
     _threads,
     _slurm,
 )
+
+
+def _output(command: list[str]) -> str:
+    """What a command prints on both streams; empty where it does not exist or hangs."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout + done.stderr
+
+
+def _version(text: str) -> str | None:
+    """Name and number ("Open MPI 5.0.11") from any of the ways an MPI says them."""
+    family = "Open MPI" if re.search(r"open[ -]?(mpi|rte)", text, re.IGNORECASE) else "MPICH" if "MPICH" in text else ""
+    number = re.search(r"\d+\.\d+\.\d+", text)
+    return f"{family or 'MPI'} {number.group()}" if number else None
 
 
 def _installed(package: str) -> str:

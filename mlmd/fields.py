@@ -46,9 +46,7 @@ _ALL = (
     Field("mass", ("system",), "float64", "mass", "mass of the particle"),
     Field("stiffness", ("system",), "float64", "stiffness", "spring constant k of eq. 6; nan where there is none"),
     Field("initial_position", ("system",), "float64", "length", "position at time 0, where the particle rests"),
-    Field(
-        "inside", ("system",), "int8", "none", "1 where every parameter lies within the range of the sweep, otherwise 0"
-    ),
+    Field("inside", ("system",), "bool", "none", "every parameter lies within the range of the sweep"),
     Field("split", ("system",), "int8", "none", "0: trained on, 1: validation"),
     Field("spin", ("system", "frame", "x", "y", "z", "component"), "float64", "none", "spins at the stored frames"),
     Field(

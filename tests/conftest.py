@@ -3,13 +3,8 @@
 Warnings are errors too, by pyproject.toml.
 """
 
-import os
-
 import numpy as np
 import pytest
-
-# Run files of tests are the tests' own, and name folders anywhere; what keeps a stranger's in has tests that unset it.
-os.environ["MLMD_PATHS"] = "anywhere"
 
 
 @pytest.fixture(autouse=True)

@@ -95,10 +95,10 @@ def crystal_example(name: str) -> Example:
     return Example(example.potential, _shaken(crystal.position, 0.05, 1), crystal.box, crystal.species)
 
 
-def operator_files(kind: str):
-    """What model.json (of operators alone) and weights.npz of a registered kind hold; and what `advance` is given."""
+def operator_example(kind: str):
+    """A compiled operator of a registered kind, windows (systems, window, features), parameters (systems,) by name."""
     random = np.random.default_rng(3)
-    described = {"kind": kind, "stride": 100, "timestep": 0.001, "dtype": "float64"}
+    described = {"stride": 100, "timestep": 0.001, "dtype": "float64"}
     line = {"mass": random.uniform(1.0, 10.0, 5), "stiffness": random.uniform(1.0, 10.0, 5)}
     on_line = random.uniform(-2.0, 2.0, (5, 1, 2))
     even = {"drifts": np.full(3, 1 / 3), "kicks": np.array([1, 2, 2, 1]) / 6}
@@ -123,13 +123,8 @@ def operator_files(kind: str):
             given = states[:, None], {"epsilon": np.array([1.0, 2.0, 1.0, 2.0, 1.5])}
         case _:
             raise AssertionError(f"tests/helpers.py has no example of the operator {kind!r}")
-    return {**described, **of, **facts}, weights, given
-
-
-def operator_example(kind: str):
-    """A compiled operator of a registered kind, windows (systems, window, features), parameters (systems,) by name."""
-    description, weights, given = operator_files(kind)
-    return importlib.import_module(KINDS[kind]).from_files(description, weights), *given
+    module = importlib.import_module(KINDS[kind])
+    return module.from_files({**described, **of, **facts}, weights), *given
 
 
 # A small dataset of each family: all of its kinds of items, made in seconds.

@@ -19,8 +19,6 @@ def killed_beyond(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 """
-# What Python finds first where it looks into the working folder.
-SHADOWS = ("hpc.py", "distributed.py", "multiprocessing.py", "numpy.py", "dask.py")
 _OURS = ("SLURM_", "MLMD_", "OMPI_", "PMI")
 
 
@@ -29,9 +27,7 @@ def environment(**changes: str) -> dict[str, str]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
     # Open MPI wants to hear from root twice that it is meant.
     root = dict.fromkeys(("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"), "1") if os.geteuid() == 0 else {}
-    # Run files of tests are the tests' own, and name folders anywhere.
-    ours = {"PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", "MLMD_PATHS": "anywhere"}
-    return {**plain, **root, **ours, **changes}
+    return {**plain, **root, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", **changes}
 
 
 def mlmd(arguments: Sequence[str | Path], folder: Path, **changes: str) -> subprocess.CompletedProcess:
@@ -94,8 +90,8 @@ def kill_group(process: subprocess.Popen, number: signal.Signals) -> int:
     return process.wait(PATIENCE_SECONDS)
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:
-    deadline = time.monotonic() + seconds
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.01)
@@ -104,9 +100,3 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = PATI
 def tree(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, hidden ones too: its path there and its bytes."""
     return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
-
-
-def leave_shadows(folder: Path) -> None:
-    """Python files in a working folder, as somebody may have left them there, that say so where they are imported."""
-    for name in SHADOWS:
-        (folder / name).write_text(f"open({str(folder / 'imported')!r}, 'a').write('{name}')\n")

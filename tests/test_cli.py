@@ -18,7 +18,6 @@ COMMANDS = (
     "act",
     "evaluate",
     "export",
-    "rehearse",
     "report",
     "reproduce",
     "status",

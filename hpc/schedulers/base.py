@@ -1,7 +1,5 @@
 """What a job is and what every scheduler can do with it."""
 
-import os
-import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -84,17 +82,6 @@ class Scheduler(ABC):
     @abstractmethod
     def time_left(self) -> float | None:
         """Seconds that the job around this process may still run; None outside of a job or without a limit."""
-
-    def _check_container(self, spec: JobSpec) -> None:
-        """SubmitRefused where the site names a container image that the job could not be run in."""
-        common = spec.script.absolute().with_name("common.sh")
-        if not common.is_file():
-            return
-        asked = ["bash", "-c", 'source "$0" >/dev/null 2>&1; mlmd_container', str(common)]
-        environment = os.environ | dict(spec.environment)
-        done = subprocess.run(asked, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode == SubmitRefused.exit_code:
-            raise SubmitRefused(spec.script, done.stderr.strip().removeprefix("mlmd: "))
 
     def _make_log_folder(self) -> None:
         # Slurm takes a job whose log folder is missing and then fails it without a word.

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
-from hpc.atomic import replacing, unique_name, write_json, write_text
+from hpc.atomic import unique_name, write_json, write_text
 from hpc.errors import SchedulerUnusable
 from hpc.schedulers.base import FINAL, JobSpec, Scheduler, State, together
 
@@ -56,7 +56,6 @@ class Local(Scheduler):
     def submit(self, spec: JobSpec) -> str:
         """Writes the job's folder, then starts the process that runs it."""
         spec.check()
-        self._check_container(spec)
         self._make_log_folder()
         job = {
             "name": spec.name,
@@ -71,7 +70,7 @@ class Local(Scheduler):
         # The script is kept as it was when submitted, as Slurm does.
         write_text(folder / "script", spec.script.read_text())
         write_json(folder / "state.json", ["pending"] * (spec.array or 1))
-        _write_private(folder / "job.json", json.dumps(job))
+        write_json(folder / "job.json", job)
         start_runner(folder)
         return folder.name
 
@@ -125,12 +124,13 @@ class Local(Scheduler):
         raise SchedulerUnusable(self.name, f"there is no job {job_id} below {self.jobs}")
 
     def _new_folder(self) -> Path:
+        # A job's file holds the whole environment, and that may hold somebody's passwords.
         self.jobs.mkdir(parents=True, exist_ok=True, mode=0o700)
         number = 1 + max((int(path.name) for path in self.jobs.iterdir() if path.name.isdigit()), default=0)
         while True:
             folder = self.jobs / str(number)
             try:
-                folder.mkdir(mode=0o700)
+                folder.mkdir()
             except FileExistsError:
                 number += 1
             else:
@@ -139,8 +139,7 @@ class Local(Scheduler):
 
 def start_runner(folder: Path) -> None:
     """Starts the process that runs the job in `folder`, and returns when it holds the job's lock."""
-    # -P: what lies in the working folder is not imported in its place.
-    runner = [sys.executable, "-P", "-m", "hpc.schedulers.local_runner", str(folder)]
+    runner = [sys.executable, "-m", "hpc.schedulers.local_runner", str(folder)]
     environment = _outside_of_jobs()
     # The same `hpc` as here, also where it is not installed.
     paths = [str(Path(__file__).parents[2]), environment.get("PYTHONPATH")]
@@ -148,13 +147,6 @@ def start_runner(folder: Path) -> None:
     done = subprocess.run(runner, env=environment, stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
         raise SchedulerUnusable("local", f"`{shlex.join(runner)}` ended with {done.returncode}")
-
-
-def _write_private(path: Path, text: str) -> None:
-    """A job's file holds the whole environment, and that may hold somebody's passwords."""
-    with replacing(path) as temporary:
-        temporary.touch(mode=0o600, exist_ok=False)
-        temporary.write_text(text)
 
 
 def read_states(folder: Path) -> list[State]:

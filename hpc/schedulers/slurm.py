@@ -74,7 +74,6 @@ class Slurm(Scheduler):
     def submit(self, spec: JobSpec) -> str:
         """Runs sbatch in the working folder, after the `site.sh` beside the script where there is one."""
         spec.check()
-        self._check_container(spec)
         self._make_log_folder()
         command = self._command(spec)
         site = spec.script.absolute().with_name("site.sh")

@@ -1,12 +1,12 @@
 """The two states that a path is sought between, and what makes them unusable."""
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from mlmd.on_disk import Unreadable, arrays_in
 from mlmd.physics import box as boxes
 from mlmd.state import InvalidInput
 
@@ -52,9 +52,12 @@ def read(path: Path, time: float) -> Ends:
     Raises UnusableEnds, naming file and key.
     """
     try:
-        arrays = arrays_in(path)
-    except Unreadable as error:
-        raise UnusableEnds(f"{error}; it is to hold position (2, atoms, dim)") from error
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except FileNotFoundError:
+        raise UnusableEnds(f"{path}: there is no such file; it is to hold position (2, atoms, dim)") from None
+    except (zipfile.BadZipFile, ValueError, OSError, AttributeError) as error:
+        raise UnusableEnds(f"{path}: this is no npz archive of plain arrays ({error})") from error
     if unknown := sorted(set(arrays) - set(KEYS)):
         raise UnusableEnds(f"{path}: {unknown[0]}: no such key; the keys are {', '.join(KEYS)}")
     if "position" not in arrays:

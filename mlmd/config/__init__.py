@@ -148,12 +148,9 @@ class Run(Section):
             raise ConfigError("run file", wanted, told)
 
 
-def load(path: Path, overrides: Sequence[str] = (), within: Path | None = None) -> Run:
-    """Reads and checks a run file; `overrides` are `section.key=value` texts. Raises `ConfigError`.
-
-    within: the folder that paths in the file stay below, for one that may be somebody else's (see `mlmd.config.paths`).
-    """
-    values = yaml_values.read(path, overrides, within)
+def load(path: Path, overrides: Sequence[str] = ()) -> Run:
+    """Reads and checks a run file; `overrides` are `section.key=value` texts. Raises `ConfigError`."""
+    values = yaml_values.read(path, overrides)
     try:
         run = Run.model_validate(values)
     except ValidationError as error:

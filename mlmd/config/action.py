@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, Strict
 
-from mlmd.config.base import ConfigError, Count, Counts, Number, Numbers, Section, Widths
+from mlmd.config.base import ConfigError, Count, Counts, Number, Numbers, Section
 from mlmd.config.dataset_base import Windows
 
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ WEIGHTS = (1.0, *(10.0 * n for n in range(1, 11)))
 
 def _first(value: object) -> object:
     """So many systems from the first on."""
-    # Of more than there may be rows, that many are enough to be refused.
-    return tuple(range(min(value, MOST_ROWS + 1))) if isinstance(value, int) and not isinstance(value, bool) else value
+    return tuple(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 Weight = Annotated[float, Field(ge=0)]
@@ -51,14 +50,12 @@ class Action(Section):
     times: Numbers | None = Field(
         None, description="lengths T of the windows, each from the first frame on; none: the dataset's whole time"
     )
-    frames: int = Field(
-        26, gt=1, le=100_000, description="evenly spaced frames that are stored of a path, both ends among them"
-    )
+    frames: int = Field(26, gt=1, description="evenly spaced frames that are stored of a path, both ends among them")
     restarts: int = Field(1, gt=0, description="searches in each window, which differ in their random start")
     verified: float = Field(
         0.01, gt=0, description="where Verlet from a path's own start is to arrive (σ, root mean square per coordinate)"
     )
-    threads: int = Field(1, gt=0, le=1024, description="threads of one search; results do not depend on it")
+    threads: int = Field(1, gt=0, description="threads of one search; results do not depend on it")
     checkpoint_seconds: float = Field(30.0, gt=0, description="a search saves its state this often")
     tasks: int = Field(4, gt=0, description="job array tasks that `mlmd submit` asks for")
 
@@ -78,7 +75,7 @@ class GaussNewton(Action):
 
     method: Literal["gauss_newton"] = Field("gauss_newton", description="how paths are sought")
     velocities: bool = Field(True, description="the velocities at the ends are given, not the positions alone")
-    units: Widths | None = Field(None, description="hidden units; none: what the window's length asks for")
+    units: Counts | None = Field(None, description="hidden units; none: what the window's length asks for")
     growth: float = Field(
         0.05,
         gt=0,
@@ -115,13 +112,11 @@ class Published(Action):
     lambda_draws: Count | None = Field(
         None, description="so many triples drawn at random from 1, 10, 20, …, 100 instead of lambdas; none: lambdas"
     )
-    units: Widths = Field((125,), description="hidden units")
-    grid: Annotated[tuple[Annotated[int, Field(gt=1, le=100_000)], ...], Strict(False), Field(min_length=1)] = Field(
+    units: Counts = Field((125,), description="hidden units")
+    grid: Annotated[tuple[Annotated[int, Field(gt=1)], ...], Strict(False), Field(min_length=1)] = Field(
         (26,), description="numbers of times at which the loss is taken"
     )
-    pretraining_grid: int = Field(
-        501, gt=1, le=100_000, description="number of times at which the pre-training's loss is taken"
-    )
+    pretraining_grid: int = Field(501, gt=1, description="number of times at which the pre-training's loss is taken")
     epochs: int = Field(200_000, gt=0, description="epochs of the loss")
     pretraining_epochs: int = Field(200_000, ge=0, description="epochs of pre-training before them")
     learning_rate: float = Field(1e-3, gt=0, description="Nadam's learning rate")
@@ -208,8 +203,7 @@ def check_action(path: Path, run: "Run") -> None:
             raise ConfigError(path, "action.velocities" if hasattr(action, "velocities") else "action.method", told)
         for time in action.times or (of.time,):
             _check_time(path, run, of, time)
-    count = len(action.atoms or data.atoms) * len(action.systems or range(data.systems)) * len(action.times or (None,))
-    rows = row_count(action, count)
+    rows = row_count(action, len(windows(run)))
     if rows > MOST_ROWS:
         raise ConfigError(path, "action", f"makes {rows:,} rows; at most {MOST_ROWS:,} are worked on in one run")
 

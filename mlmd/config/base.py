@@ -5,9 +5,6 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
-# Characters of a message; what a broken file holds in the place of a word may be as long as the file.
-LONGEST = 1500
-
 
 class ConfigError(ValueError):
     """A run file that cannot be used; the message is one sentence for the user."""
@@ -15,8 +12,7 @@ class ConfigError(ValueError):
     exit_code = 2
 
     def __init__(self, source: Path | str, key: str, message: str):
-        told = f"{source}: {key}: {message}" if key else f"{source}: {message}"
-        super().__init__(told if len(told) <= LONGEST else f"{told[:LONGEST]} …")
+        super().__init__(f"{source}: {key}: {message}" if key else f"{source}: {message}")
 
 
 class Section(BaseModel):
@@ -33,9 +29,6 @@ Count = Annotated[int, Field(gt=0)]
 Number = Annotated[float, Field(gt=0)]
 Names = Annotated[tuple[str, ...], Strict(False)]
 Counts = Annotated[tuple[Count, ...], Strict(False), Field(min_length=1)]
-# Units of a layer: beyond it a number is a slip of the pen, and no memory holds the network.
-Width = Annotated[int, Field(gt=0, le=4096)]
-Widths = Annotated[tuple[Width, ...], Strict(False), Field(min_length=1)]
 Numbers = Annotated[tuple[Number, ...], Strict(False), Field(min_length=1)]
 # One number for all, or one for each.
 CountOrCounts = Annotated[Counts, BeforeValidator(_as_list)]

@@ -21,7 +21,7 @@ from typing import Annotated, Self, TypeVar
 from pydantic import Field, Strict, ValidationError
 
 from mlmd import config
-from mlmd.config import SYSTEMS_1D, ConfigError, Run, paths, yaml_values
+from mlmd.config import SYSTEMS_1D, ConfigError, Run, yaml_values
 from mlmd.config.base import Section
 from mlmd.config.explain import explain
 
@@ -110,12 +110,6 @@ def load(folder: Path) -> Campaign:
     _check_operators(path, members, runs)
     _check_candidates(path, [runs[name] for name, member in members.items() if member.candidate])
     return Campaign(described.name, Path(described.out), members, runs, files)
-
-
-def confine(folder: Path, within: Path | None) -> None:
-    """Raises ConfigError where a file of a campaign names a path that leads out of `within`; None: they may."""
-    for file in sorted(folder.glob("*.yaml")) if within else ():
-        paths.check(file, yaml_values.read(file, ()), within, typeable=False)
 
 
 def describe(path: Path, form: type[Form]) -> Form:

@@ -21,15 +21,12 @@ PAUSED_AT = 0.8
 Unread = Mapping[str, Sequence[str]]
 # Months of Verlet steps; beyond it a number is a slip of the pen.
 MOST_STEPS = 1e15
-# Work items of a stage: the table of so many is held in memory.
-MOST_ITEMS = 10_000_000
 # Atoms in a cube of their smallest distance up to which places at random are found fast.
 DENSEST = 0.5
 
 
 def check_together(path: Path, run: "Run") -> None:
     """Raises ConfigError, naming `path`, for the first keys that do not fit."""
-    _check_items(path, run)
     FAMILY_CHECKS[run.dataset.family](path, run.dataset)
     _check_memory(path, run)
     if run.dataset.operator_systems:
@@ -169,18 +166,6 @@ def _check_operators(path: Path, run: "Run") -> None:
         raise ConfigError(path, "rollout.systems", f"at most dataset.test_systems, which is {data.test_systems}")
     if run.rollout.time > data.test_time:
         raise ConfigError(path, "rollout.time", f"at most dataset.test_time, which is {data.test_time}")
-
-
-def _check_items(path: Path, run: "Run") -> None:
-    """What is counted does not make more work items than a table holds."""
-    data = run.dataset
-    for key in ("systems", "test_systems", "samples", "test_samples"):
-        value = getattr(data, key, ())
-        counts = [one for one in (value if isinstance(value, tuple) else (value,)) if isinstance(one, int)]
-        items = max(counts, default=0) // min(getattr(data, "block", 1), run.rollout.block)
-        if items > MOST_ITEMS:
-            told = f"{max(counts):,} are {items:,} work items; at most {MOST_ITEMS:,} are made, in larger blocks"
-            raise ConfigError(path, f"dataset.{key}", told)
 
 
 def _check_memory(path: Path, run: "Run") -> None:

@@ -1,7 +1,6 @@
 """What pydantic found wrong with a run file, in the user's terms."""
 
 import difflib
-import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
@@ -22,10 +21,6 @@ IN_USERS_TERMS = {
     "invalid_key": "a key should be a word",
 }
 
-# In YAML a list may hold another many times over, by its name: written out, ten lines fill any memory.
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 200
-
 
 def explain(path: Path, error: ValidationError, root: type[Section], unions: Unions) -> ConfigError:
     """The first thing that is wrong; `root` is the schema of the whole file."""
@@ -41,11 +36,11 @@ def explain(path: Path, error: ValidationError, root: type[Section], unions: Uni
         case "union_tag_invalid" | "union_tag_not_found":
             tag, _, kinds = unions[where[0]]
             kind = first["input"][tag]
-            return ConfigError(path, f"{key}.{tag}", f"unknown {tag} {_SHORT.repr(kind)}; {_offer(kind, kinds)}")
+            return ConfigError(path, f"{key}.{tag}", f"unknown {tag} {kind!r}; {_offer(str(kind), kinds)}")
         case "unused_section":
             return ConfigError(path, first["ctx"]["section"], first["msg"])
     told = IN_USERS_TERMS.get(first["type"], first["msg"][0].lower() + first["msg"][1:])
-    return ConfigError(path, key, f"{told}, not {_SHORT.repr(first['input'])}")
+    return ConfigError(path, key, f"{told}, not {first['input']!r}")
 
 
 def sections_in(annotation: object) -> list[type[Section]]:
@@ -69,6 +64,6 @@ def _place(location: Sequence[str | int], root: type[Section], unions: Unions) -
     return where, section
 
 
-def _offer(wrong: object, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(wrong if isinstance(wrong, str) else _SHORT.repr(wrong), list(known), n=1)
+def _offer(wrong: str | int, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(str(wrong), list(known), n=1)
     return f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, Strict
 
-from mlmd.config.base import ConfigError, Number, Section, Width, Widths
+from mlmd.config.base import ConfigError, Counts, Number, Section
 
 if TYPE_CHECKING:
     from mlmd.config.datasets import Spins
@@ -44,7 +44,7 @@ class LstmOperator(Model):
     families: ClassVar[tuple[str, ...]] = ("newton1d", "lj_few_body")
 
     name: Literal["lstm_operator"] = Field("lstm_operator", description="kind of operator")
-    units: Width = Field(32, description="units of each of the two LSTM layers")
+    units: int = Field(32, gt=0, description="units of each of the two LSTM layers")
     window: int = Field(5, gt=1, description="states that the operator sees, S_R")
     dropout: float = Field(0.15, ge=0, lt=1, description="dropout rate between the layers, in training")
     residual: bool = Field(True, description="predict the change from the last state instead of the state")
@@ -79,10 +79,8 @@ class ActionAngle(StateMap):
     """Angle and energy of one particle on a line: a large step is a shift of the angle."""
 
     name: Literal["action_angle"] = Field("action_angle", description="kind of operator")
-    nodes: int = Field(
-        64, ge=8, le=100_000, description="nodes of the coarse sum over the orbit that the angle starts from"
-    )
-    units: Width = Field(16, description="units of the network that corrects it")
+    nodes: int = Field(64, ge=8, description="nodes of the coarse sum over the orbit that the angle starts from")
+    units: int = Field(16, gt=0, description="units of the network that corrects it")
     unroll: Unroll = Field(1, description="large steps on its own output that it is trained over")
     dtype: Precision = Field("float64", description="precision of weights and arithmetic")
 
@@ -113,7 +111,7 @@ class PotentialModel(Model):
     angular_cutoff: Number | None = Field(
         None, description="how far an atom sees the neighbours of a triplet; none: the material's own"
     )
-    hidden: Widths = Field((30, 30), description="units of the hidden layers of each species' network")
+    hidden: Counts = Field((30, 30), description="units of the hidden layers of each species' network")
     dtype: Precision = Field("float32", description="precision of training; the potential itself has float64")
 
     def check(self, path: Path) -> None:
@@ -124,8 +122,8 @@ class Hdnnp(PotentialModel):
     """Symmetry functions and a network a species: Behler and Parrinello (2007)."""
 
     name: Literal["hdnnp"] = Field("hdnnp", description="kind of potential")
-    radial: int = Field(14, ge=0, le=1000, description="G2 of each species, where no functions are listed")
-    angular: int = Field(32, ge=0, le=1000, description="G5 of each pair of species, where no functions are listed")
+    radial: int = Field(14, ge=0, description="G2 of each species, where no functions are listed")
+    angular: int = Field(32, ge=0, description="G5 of each pair of species, where no functions are listed")
     closed: bool = Field(False, description="G4 instead, whose triplets have all three atoms near each other")
     nearest: Number | None = Field(
         None, description="centre of the first G2; none: before the material's shortest distance"
@@ -151,9 +149,9 @@ class Fingerprints(PotentialModel):
     """Fingerprints that learn with the network: Mattioli, Sciortino and Russo (2023)."""
 
     name: Literal["fingerprints"] = Field("fingerprints", description="kind of potential")
-    two_body: int = Field(5, gt=0, le=1000, description="fingerprints of pairs, for each species of neighbour")
-    three_body: int = Field(5, gt=0, le=1000, description="fingerprints of triplets, for each pair of species")
-    hidden: Widths = Field((25, 25), description="units of the hidden layers of each species' network")
+    two_body: int = Field(5, gt=0, description="fingerprints of pairs, for each species of neighbour")
+    three_body: int = Field(5, gt=0, description="fingerprints of triplets, for each pair of species")
+    hidden: Counts = Field((25, 25), description="units of the hidden layers of each species' network")
 
 
 class SpinModel(Model):
@@ -172,7 +170,7 @@ class Unet(SpinModel):
     unroll: ClassVar[int] = 1
 
     name: Literal["unet"] = Field("unet", description="kind of correction")
-    channels: Widths = Field((32, 64), description="channels at each level, of which every one halves the lattice")
+    channels: Counts = Field((32, 64), description="channels at each level, of which every one halves the lattice")
     dense: bool = Field(False, description="dense layers at the bottom; such a network is for one lattice size alone")
     normalization: Literal["range", "standard"] = Field(
         "range", description="residues as numbers in [0, 1] behind a sigmoid, or in standard deviations"

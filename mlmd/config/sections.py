@@ -6,9 +6,6 @@ from pydantic import Field, Strict
 
 from mlmd.config.base import Count, Counts, Names, Number, Section
 
-# A line of a job script: it ends where the line ends.
-Option = Annotated[str, Field(pattern=r"^-[^[:cntrl:]]+$")]
-
 
 class Cluster(Section):
     """Where Dask's workers run."""
@@ -19,12 +16,8 @@ class Cluster(Section):
     workers: int = Field(2, gt=0, description="Dask workers, one core each")
     memory: str = Field("1GB", description="memory of one worker", pattern=r"^\d+ ?(MB|GB|MiB|GiB)$")
     walltime_minutes: int = Field(60, ge=4, description="time limit of one Slurm worker job (minutes)")
-    interface: str | None = Field(
-        None, description="network interface of the workers (slurm, mpi), such as ib0", pattern=r"^[A-Za-z0-9_.:@-]+$"
-    )
-    options: Annotated[tuple[Option, ...], Strict(False)] = Field(
-        (), description="more #SBATCH options of the worker jobs, such as --account=abc"
-    )
+    interface: str | None = Field(None, description="network interface of the workers (slurm, mpi), such as ib0")
+    options: Names = Field((), description="more #SBATCH options of the worker jobs, such as --account=abc")
 
 
 class Training(Section):

@@ -195,7 +195,7 @@ def parameters(config: Any, system: str, part: str) -> dict[str, np.ndarray]:
     inside = _within(mass, sweep.mass) & _within(start, sweep.position)
     if sweep.stiffness:
         inside &= _within(stiffness, sweep.stiffness)
-    return {"mass": mass, "stiffness": stiffness, "initial_position": start, "inside": inside.astype(np.int8)}
+    return {"mass": mass, "stiffness": stiffness, "initial_position": start, "inside": inside}
 
 
 def _sweep_parameters(config: Any, system: str) -> dict[str, np.ndarray]:

@@ -22,7 +22,6 @@ from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
 from mlmd.interfaces.ase import edges
 from mlmd.interfaces.frames import Configurations, Frame, UnusableFile, made
-from mlmd.on_disk import UNFIT
 from mlmd.state import InvalidInput
 
 REFERENCE = "REF_"
@@ -39,13 +38,11 @@ def read(path: Path | str) -> Configurations:
     except (OSError, UnicodeDecodeError) as error:
         raise UnusableFile(f"{path}: this is no text file ({error})") from error
     frames = []
-    for number, (block, missing) in enumerate(_blocks(text)):
-        if missing:
-            raise UnusableFile(f"{path}: frame {number}: this is no frame of extended XYZ (the file ends within it)")
+    for number, block in enumerate(_blocks(text)):
         try:
             frames.append(_frame(ase.io.read(io.StringIO(block), index=0, format="extxyz")))
         # ASE meets broken text with exceptions of many kinds.
-        except (*UNFIT, OSError, RuntimeError, StopIteration) as error:
+        except (ValueError, KeyError, IndexError, TypeError, OSError, RuntimeError, StopIteration) as error:
             told = error if isinstance(error, InvalidInput) else f"this is no frame of extended XYZ ({error!r})"
             raise UnusableFile(f"{path}: frame {number}: {told}") from error
     return made(frames, path)
@@ -64,22 +61,16 @@ def text(configurations: Configurations) -> str:
     return written.getvalue()
 
 
-def _blocks(text: str) -> Iterator[tuple[str, bool]]:
-    """The text of one frame after the other, and whether the file ends before it does.
-
-    A first line that is no number of atoms is left for ASE to refuse.
-    """
+def _blocks(text: str) -> Iterator[str]:
+    """The text of one frame after the other; a first line that is no number of atoms is left for ASE to refuse."""
     lines = text.splitlines()
     while lines and not lines[-1].strip():
         lines.pop()
     place = 0
     while place < len(lines):
         count = lines[place].strip()
-        # A number so long is that of no atoms.
-        known = count.isdecimal() and len(count) <= 18
-        end = place + 2 + int(count) if known else len(lines)
-        # ASE goes on reading where nothing is left.
-        yield "\n".join(lines[place:end]) + "\n", end > len(lines) or (count.isdecimal() and not known)
+        end = place + 2 + int(count) if count.isdecimal() else len(lines)
+        yield "\n".join(lines[place:end]) + "\n"
         place = end
 
 

@@ -12,7 +12,6 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mlmd.on_disk import UNFIT
 from mlmd.physics import box as boxes
 from mlmd.state import InvalidInput
 
@@ -95,7 +94,7 @@ def made(frames: Iterable[Frame], source: Path | str, units: str | None = None) 
     for number, frame in enumerate(frames):
         try:
             kept.append(_checked(frame))
-        except UNFIT as error:
+        except InvalidInput as error:
             raise UnusableFile(f"{source}: frame {number}: {error}") from error
     if not kept:
         raise UnusableFile(f"{source}: holds no configuration")

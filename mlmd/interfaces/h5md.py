@@ -20,7 +20,6 @@ import numpy as np
 
 from mlmd.interfaces.frames import Configurations, Frame, UnusableFile, made
 from mlmd.interfaces.h5md_units import UNITS, factor
-from mlmd.on_disk import UNFIT
 
 VERSION, UNITS_VERSION = (1, 1), (1, 0)
 OBSERVABLES = {"energy": "potential_energy", "virial": "virial"}
@@ -39,8 +38,7 @@ def read(path: Path | str) -> Configurations:
             frames, units = _frames(file)
         except UnusableFile as error:
             raise UnusableFile(f"{path}: {error}") from error
-        # Of a file that is damaged inside, HDF5 says what it met by a RuntimeError.
-        except (*UNFIT, OSError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, OSError, AttributeError) as error:
             raise UnusableFile(f"{path}: is not laid out as H5MD says ({error})") from error
     return made(frames, path, units)
 

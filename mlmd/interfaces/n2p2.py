@@ -96,11 +96,7 @@ def read(folder: Path, units: str = "metal") -> NeuralNetworkPotential:
         settings.fail("elements", f"{unknown[0]!r} is no chemical element")
     hidden = _hidden(settings)
     center_functions = {element: _read_functions(settings, element, elements) for element in elements}
-    try:
-        descriptors = _descriptors(settings, center_functions, elements)
-    except InvalidInput as error:
-        told = str(error)
-        raise InvalidInput(told if told.startswith(str(folder)) else f"{folder / 'input.nn'}: {told}") from error
+    descriptors = _descriptors(settings, center_functions, elements)
     ours = _functions(descriptors)
     order = sorted(range(len(ours)), key=lambda feature: ours[feature].key())
     by_number = sorted(elements, key=atomic_numbers.__getitem__)

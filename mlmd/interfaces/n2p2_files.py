@@ -65,12 +65,6 @@ class Settings:
         """The values of a keyword as numbers."""
         return [self.number(key, word) for word in self.words(key)]
 
-    def first(self, key: str) -> float:
-        """The first value of a keyword as a number."""
-        if not (words := self.words(key)):
-            self.fail(key, "a number is missing")
-        return self.number(key, words[0])
-
     def number(self, key: str, word: str) -> float:
         """One value as a finite number."""
         try:
@@ -101,13 +95,10 @@ def read_scaling(path: Path, settings: Settings, elements: int, functions: int) 
         raise InvalidInput(f"{path}: there should be {elements * functions} lines of 6 numbers, one for each function")
     found = np.array(table).reshape(elements, functions, 6)
     lowest, highest = (
-        settings.first(key) if settings.has(key) else default
+        settings.numbers(key)[0] if settings.has(key) else default
         for key, default in (("scale_min_short", 0.0), ("scale_max_short", 1.0))
     )
-    try:
-        return [_scaled(columns.T[2:], settings, lowest, highest) for columns in found]
-    except InvalidInput as error:
-        raise InvalidInput(f"{path}: {error}") from error
+    return [_scaled(columns.T[2:], settings, lowest, highest) for columns in found]
 
 
 def _scaled(columns: np.ndarray, settings: Settings, lowest: float, highest: float) -> tuple[np.ndarray, ...]:
@@ -121,7 +112,7 @@ def _scaled(columns: np.ndarray, settings: Settings, lowest: float, highest: flo
     width = high - low if scaled else sigma
     origin = low if scaled and not centered else mean
     if np.any(width == 0.0):
-        raise InvalidInput("a function with no spread cannot be scaled")
+        raise InvalidInput("scaling.data: a function with no spread cannot be scaled")
     scale = (highest - lowest) / width
     return low, high, origin - lowest / scale, scale
 

@@ -7,13 +7,13 @@
 Other keys are passed over. The file does not name its units.
 """
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from mlmd.interfaces.frames import Configurations, Frame, UnusableFile, made
-from mlmd.on_disk import Unreadable, arrays_in
 
 NEEDED = ("position", "force", "energy", "box")
 OPTIONAL = ("species", "virial")
@@ -21,10 +21,7 @@ OPTIONAL = ("species", "virial")
 
 def read(path: Path | str, energy_key: str = "energy") -> Configurations:
     """The configurations of a file; `energy_key` names the array of energies. Raises UnusableFile, naming the key."""
-    try:
-        arrays = arrays_in(Path(path))
-    except Unreadable as error:
-        raise UnusableFile(str(error)) from error
+    arrays = _arrays(Path(path))
     needed = {name: energy_key if name == "energy" else name for name in NEEDED}
     for name, key in needed.items():
         if key not in arrays:
@@ -36,6 +33,16 @@ def read(path: Path | str, energy_key: str = "energy") -> Configurations:
     except UnusableFile as error:
         raise UnusableFile(f"{path}: {error}") from error
     return made(frames, path)
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except FileNotFoundError:
+        raise UnusableFile(f"{path}: there is no such file") from None
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError, AttributeError) as error:
+        raise UnusableFile(f"{path}: this is no npz archive of plain arrays ({error})") from error
 
 
 def _frames(given: Mapping[str, np.ndarray]) -> list[Frame]:

@@ -5,12 +5,9 @@ atoms of a species s. Here x = (G − center) · scale are the descriptors, brou
 h ← tanh(h K + b), the last layer is linear and gives one number, in units of energy.
 """
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
-
-from mlmd.state import InvalidInput
 
 
 @dataclass(frozen=True)
@@ -27,21 +24,6 @@ class AtomicNetwork:
     high: np.ndarray
     kernels: tuple[np.ndarray, ...]
     biases: tuple[np.ndarray, ...]
-
-    def __post_init__(self):
-        """Raises InvalidInput where the arrays are not those of one network."""
-        features = np.shape(self.center)
-        ranges = [np.shape(values) for values in (self.center, self.scale, self.low, self.high)]
-        kernels, biases = map(np.shape, self.kernels), map(np.shape, self.biases)
-        layers = [(features[-1:] or (0,))[0], *(shape[-1] for shape in map(np.shape, self.biases) if shape)]
-        wanted = [*itertools.pairwise(layers)]
-        if (
-            any(len(shape) != 1 or shape != features for shape in ranges)
-            or list(kernels) != wanted
-            or list(biases) != [(units,) for units in layers[1:]]
-            or layers[-1] != 1
-        ):
-            raise InvalidInput("networks: center, scale, low, high, kernels and biases do not fit each other")
 
     @property
     def features(self) -> int:

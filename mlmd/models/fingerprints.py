@@ -61,9 +61,8 @@ class Fingerprints(Descriptors):
         if not species or len(set(self.elements)) != species:
             raise InvalidInput(f"fingerprints: elements are names, each once, not {self.elements}")
         for name in ("cutoff", "angular_cutoff", "floor"):
-            value = getattr(self, name)
-            if np.ndim(value) != 0 or not np.isfinite(value) or value <= 0:
-                raise InvalidInput(f"fingerprints: {name} is a number above 0, not {value}")
+            if not (np.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise InvalidInput(f"fingerprints: {name} is a number above 0, not {getattr(self, name)}")
         for name, several in (("alpha", species), ("beta", channels), ("gamma", channels)):
             object.__setattr__(self, name, _nested(_numbers(getattr(self, name), name, (species, several))))
         alpha, beta, gamma = (np.array(given) for given in (self.alpha, self.beta, self.gamma))

@@ -149,7 +149,7 @@ def _check(functions: SymmetryFunctions) -> None:
     """Raises InvalidInput for numbers that have no meaning."""
     for name in ("cutoff", "angular_cutoff"):
         value = getattr(functions, name)
-        if np.ndim(value) != 0 or not np.isfinite(value) or value <= 0:
+        if not np.isfinite(value) or value <= 0:
             raise InvalidInput(f"symmetry functions: {name} is a length above 0, not {value}")
     if not functions.elements or len(set(functions.elements)) != len(functions.elements):
         raise InvalidInput(f"symmetry functions: elements are names, each once, not {functions.elements}")

@@ -6,13 +6,10 @@ is known by its name, its argument types, the processor and a checksum of every 
 of other packages have a checksum of their folder's compiled files in their name besides, as a loop of this package that
 calls them is kept with their code in it, and knows them by their name.
 
-Several processes may keep and find functions at once: each file is named by what it holds, and put in place whole.
-
 No function is compiled with fast-math: without it, each operation is rounded as written, so a particle's path has
 the same bits alone, in a batch, and on any processor.
 """
 
-import contextlib
 import functools
 import hashlib
 from collections.abc import Callable
@@ -20,7 +17,7 @@ from pathlib import Path
 from types import FunctionType
 
 import numba
-from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.caching import FunctionCache
 
 
 def compiled(name: str = "", *, parallel: bool = False, inline: bool = False) -> Callable[[Callable], Callable]:
@@ -67,38 +64,11 @@ def over_frames(function: Callable) -> Callable[..., None]:
 class _SourcesCache(FunctionCache):
     def __init__(self, function):
         super().__init__(function)
-        self._cache_file = _Files(self.cache_path, self._impl.filename_base, None)
         # Now, while the files are what this process has imported, not at the first call.
         _sources_checksum()
 
     def _index_key(self, sig, codegen):
         return sig, codegen.magic_tuple(), _sources_checksum()
-
-
-class _Files(IndexDataCacheFile):
-    """The files of one function: one for each of its argument types and each processor.
-
-    numba's own counts the files in an index. Two processes that add one at the same time count the same, and code for
-    other types than those asked for may then be found.
-    """
-
-    def save(self, key: tuple, data: tuple) -> None:
-        # On a full disk the function is compiled anew each time.
-        with contextlib.suppress(OSError):
-            self._save_data(self._name(key), (key, data))
-
-    def load(self, key: tuple) -> tuple | None:
-        try:
-            kept, data = self._load_data(self._name(key))
-        except OSError:
-            return None
-        return data if kept == key else None
-
-    def _name(self, key: tuple) -> str:
-        # Without the checksum of the sources, so that what is kept of older ones is written over.
-        types, processor, _ = key
-        digest = hashlib.sha256(repr((numba.__version__, types, processor)).encode())
-        return self._data_name(int(digest.hexdigest()[:16], 16))
 
 
 @functools.cache

@@ -52,8 +52,6 @@ class NeighborList:
     def __init__(self, lengths: np.ndarray, cutoff: float, skin: float, threads: int = 1):
         self.lengths = np.asarray(lengths, dtype=np.float64)
         self.reach, self.skin, self.threads = cutoff + skin, skin, threads
-        # Of each atom about so many images are in reach.
-        self._images = float(np.prod(1.0 + 2.0 * np.minimum(self.reach / self.lengths, FAR)))
         self._capacity, self._room = 2 * LANES, 64
         self._index, self._count = np.empty((0, 0), np.int32), np.empty(0, np.int32)
 
@@ -72,21 +70,17 @@ class NeighborList:
 
     def _entries(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Place, owner and shift of every atom, moved into the box, and of every image in reach of it."""
-        self._refuse(self._images * x.shape[1], 2 * MOST_IMAGES)
         while True:
             place, owner, shift = np.empty((3, self._room)), np.empty(self._room, np.int32), np.empty((3, self._room))
             found = _images(x, self.lengths, self.reach, place, owner, shift)
             if found <= self._room:
                 return place[:, :found], owner[:found], shift[:, :found]
-            self._refuse(found, MOST_IMAGES)
+            if found > MOST_IMAGES:
+                raise InvalidInput(
+                    f"the cutoff {self.reach - self.skin:g} sees {found} images of atoms in a box with the edge "
+                    f"{self.lengths.min():g}; use a larger box or a shorter cutoff"
+                )
             self._room = found + found // 8
-
-    def _refuse(self, images: float, most: int) -> None:
-        if images > most:
-            raise InvalidInput(
-                f"the cutoff {self.reach - self.skin:g} sees {images:.3g} images of atoms in a box with the edge "
-                f"{self.lengths.min():g}; use a larger box or a shorter cutoff"
-            )
 
     def _grid(self, place: np.ndarray) -> "_Grid":
         """Columns as wide as the reach, of thin cells; wider ones where space is empty."""

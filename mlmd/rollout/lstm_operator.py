@@ -91,8 +91,7 @@ class CompiledOperator:
         frames = np.full((len(windows), steps, self.features), np.nan, self.dtype)
         for window, predicted in zip(np.asarray(windows, self.dtype), frames, strict=True):
             if np.isfinite(window).all():
-                # A copy, as one that may not be written is another type: compiled again, it may round otherwise.
-                stopped = self._follow(np.array(window, order="C"), predicted)
+                stopped = self._follow(np.ascontiguousarray(window), predicted)
                 predicted[stopped if stopped >= 0 else steps :] = np.nan
         return frames
 

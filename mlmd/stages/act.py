@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from hpc import arrays, atomic, ledger, lock
+from hpc import arrays, atomic, ledger
 from hpc.checkpoint import Checkpoints
 from hpc.errors import ItemsFailed, NonFiniteLoss
 from hpc.preempt import StopFlag
@@ -51,8 +51,8 @@ def act(run: Run, command: str, task: int = 0, tasks: int = 1) -> str:
     """Does this task's share of the run's searches that are not done; returns the paths so far, best first.
 
     When none is left, table.csv and best.json are written. Raises `ConfigError` for a run without paths to seek,
-    `StoreMissing`, `MadeFromAnotherConfig` where the paths there are of another run, `InUse` where another process
-    seeks them, `ItemsFailed` after all others are done, `Preempted` on a signal.
+    `StoreMissing`, `MadeFromAnotherConfig` where the paths there are of another run, `ItemsFailed` after all others
+    are done, `Preempted` on a signal.
     """
     run.require_stage("act")
     if run.action is None:
@@ -61,18 +61,17 @@ def act(run: Run, command: str, task: int = 0, tasks: int = 1) -> str:
     # Before anything is written.
     arrays.check_task(task, tasks)
     table = open_table(run, command)
-    with lock.held(table.folder, task, tasks):
-        mine = arrays.my_items(len(table.items), task, tasks)
-        records = table.records()
-        todo = [item for item in mine if not _stands(run, table.items[item], records.get(item))]
-        log.info("task %d of %d: %d of its %d searches to do", task, tasks, len(todo), len(mine))
-        work = functools.partial(_run_item, run, table)
-        try:
-            arrays.run_items(table, progress(todo, len(todo), "act"), work, FAILURES, command)
-        except ItemsFailed:
-            log.info("%s", act_table.finish(run, table, started))
-            raise
-        return act_table.finish(run, table, started)
+    mine = arrays.my_items(len(table.items), task, tasks)
+    records = table.records()
+    todo = [item for item in mine if not _stands(run, table.items[item], records.get(item))]
+    log.info("task %d of %d: %d of its %d searches to do", task, tasks, len(todo), len(mine))
+    work = functools.partial(_run_item, run, table)
+    try:
+        arrays.run_items(table, progress(todo, len(todo), "act"), work, FAILURES, command)
+    except ItemsFailed:
+        log.info("%s", act_table.finish(run, table, started))
+        raise
+    return act_table.finish(run, table, started)
 
 
 def open_table(run: Run, command: str) -> ledger.Ledger:
@@ -111,14 +110,10 @@ def _run_item(run: Run, table: ledger.Ledger, item: int, stop: StopFlag) -> dict
         search = dataclasses.replace(search, ended=_looking(functools.partial(_solved, table, row)))
     try:
         found = act_methods.find(search)
-    except Ended as end:
+    except (Ended, NonFiniteLoss) as end:
         log.info("%s: %s", row["name"], end)
         shutil.rmtree(folder, ignore_errors=True)
-        return {"skipped": True, "why": str(end), "ended_by": end.by}
-    except NonFiniteLoss as error:
-        # Its last sound state stays where it is.
-        log.warning("%s: %s", row["name"], error)
-        return {"skipped": True, "why": str(error), "ended_by": None}
+        return {"skipped": True, "why": str(end), "ended_by": getattr(end, "by", None)}
     measures = measure(found.path, window.potential, run.action.frames)
     product = layout.act_item(run, row)
     atomic.write_npz(product, kept(found, measures, window))

@@ -17,7 +17,7 @@ from mlmd.analysis import action_metrics, action_plots, dynamics, structure
 from mlmd.analysis.plots import Figure
 from mlmd.analysis.rollout_metrics import Metrics
 from mlmd.config import ConfigError, Run
-from mlmd.stages import act_rows, act_table, kept, layout
+from mlmd.stages import act_rows, act_table, layout
 from mlmd.stages.act import open_table
 from mlmd.stages.report import keep, manifests, page
 
@@ -79,7 +79,8 @@ def searched(run: Run) -> Searched:
 
 def arrays_of(run: Run, path: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """What the file of a path holds."""
-    return kept.arrays(layout.act_item(run, path))
+    with np.load(layout.act_item(run, path), allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
 
 
 def render(run: Run, found: Searched, metrics: Metrics) -> str:

@@ -13,6 +13,7 @@ Dynamics that are stopped begin again with their round; what stands is not made 
 """
 
 import dataclasses
+import json
 import logging
 import time
 import warnings
@@ -30,7 +31,7 @@ from mlmd.config import ConfigError, Run
 from mlmd.datasets.configurations import SUBSTANCES
 from mlmd.models.committee import Committee
 from mlmd.models.neural_network_potential import ExtrapolationWarning
-from mlmd.stages import active_dynamics, kept, layout, train
+from mlmd.stages import active_dynamics, layout, train
 from mlmd.stages.active_dynamics import Configuration, Explored, chosen, of_atoms
 from mlmd.stages.generate import require_dataset
 from mlmd.state import SimulationFailure
@@ -117,7 +118,7 @@ def _refuse_another_model(run: Run, number: int, size: int, accept: Collection[s
 def _record(run: Run, number: int) -> dict[str, Any] | None:
     """What a finished round says of itself, None before."""
     path = folder(run, number) / "active.json"
-    return kept.table(path) if path.exists() else None
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def _round(
@@ -130,15 +131,7 @@ def _round(
         if changed:
             raise CheckpointLocked(folder(run, number), changed)
         return record
-    with ranks.start(run.training.backend, run.training.timeout_seconds, run.folder) as workers:
-        return _done_round(run, here, number, lock, workers, stop)
-
-
-def _done_round(
-    run: Run, here: Run, number: int, lock: Mapping[str, Any], workers: ranks.Ranks, stop: preempt.StopFlag
-) -> dict[str, Any]:
-    """Dynamics of the round's committee and labels for what it disagrees on; the round's record."""
-    started = time.time()
+    started, workers = time.time(), ranks.start(run.training.backend, run.training.timeout_seconds)
     # The first rank has written the last member only now.
     workers.broadcast(np.zeros(()))
     committee = models.load_potential(layout.potential(here))

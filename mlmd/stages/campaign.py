@@ -8,6 +8,7 @@ from, and is not made again while that is the same:
 """
 
 import dataclasses
+import json
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -26,7 +27,7 @@ from mlmd.analysis import plots
 from mlmd.analysis.lint import SIGNIFICAND_BITS
 from mlmd.config import Run
 from mlmd.config.campaign import Campaign
-from mlmd.stages import check, generate, kept, layout, report, rollout, submit, train
+from mlmd.stages import check, generate, layout, report, rollout, submit, train
 from mlmd.stages.operator_data import OperatorData
 from mlmd.stages.reference import Reference, world_of
 
@@ -75,7 +76,7 @@ def is_trained(run: Run, accept: Collection[str]) -> bool:
     lock, free = train.conditions(run, 1), {*accept, "ranks"}
     for folder in layout.trained(run):
         path = folder / "model.json"
-        if not path.exists() or set(differences(kept.conditions(folder), lock)) - free:
+        if not path.exists() or set(differences(json.loads(path.read_text())["conditions"], lock)) - free:
             return False
     return True
 
@@ -101,13 +102,13 @@ def keep(campaign: Described, name: str, accept: Collection[str], measured: Call
         return known
     atomic.write_json(path, {"schema": 1, "identity": identity, **measured(run)})
     # As it will be read back.
-    return kept.table(path)
+    return json.loads(path.read_text())
 
 
 def reported(run: Run) -> dict:
     """Writes the run's report, and returns its metrics and the reasons of those that are missing."""
     metrics = report.report(run)
-    return {"metrics": metrics, "reasons": kept.table(run.folder / "published.json")["not_finite"]}
+    return {"metrics": metrics, "reasons": json.loads((run.folder / "published.json").read_text())["not_finite"]}
 
 
 def _of_operators(run: Run) -> dict:
@@ -204,7 +205,7 @@ def known_of(path: Path, identity: Mapping, accept: Collection[str]) -> dict | N
     """What lies at `path`, if it was made from the same but for what is accepted."""
     if not path.exists():
         return None
-    known = kept.table(path)
+    known = json.loads(path.read_text())
     return None if set(differences(known["identity"], identity)) - set(accept) else known
 
 

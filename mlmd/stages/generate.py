@@ -7,10 +7,9 @@ ledger. A worker, scheduler or this program killed at any moment costs the unfin
 import functools
 import logging
 import time
-from contextlib import nullcontext
 from pathlib import Path
 
-from hpc import cluster, ledger, lock, provenance, store
+from hpc import cluster, ledger, provenance, store
 from hpc.arrays import check_task, my_items, run_items
 from hpc.errors import ItemsFailed, ItemsUnfinished, StoreLost, StoreMissing
 from hpc.preempt import StopFlag
@@ -31,8 +30,8 @@ def generate(run: Run, command: str, task: int = 0, tasks: int = 1) -> None:
 
     `command` is what the user typed, for messages. With `tasks` > 1 this process does its share of the items alone,
     without Dask; the task that finishes last completes the store. Raises `MadeFromAnotherConfig` where the store
-    there is another one, `StoreLost` where its ledger is there without it, `InUse` where another process makes it,
-    `ItemsFailed` after all others are done, `Preempted` on a signal.
+    there is another one, `StoreLost` where its ledger is there without it, `ItemsFailed` after all others are done,
+    `Preempted` on a signal.
     """
     started = time.time()
     family = datasets.load(run.dataset.family)
@@ -43,27 +42,19 @@ def generate(run: Run, command: str, task: int = 0, tasks: int = 1) -> None:
     path = layout.store(run)
     if (layout.data_ledger(run) / "table.json").exists() and not path.exists():
         raise StoreLost(path, layout.data_ledger(run))
-    store.create(path, specs(run), identity(run), REMEDY)
-    table = open_table(run)
+    store.create(path, _specs(family.schema(run)), identity(run), REMEDY)
+    table = ledger.Ledger.create(layout.data_ledger(run), items, identity(run), REMEDY)
     layout.write_run_file(run)
-    # Of the ranks that Dask's workers are one goes on with the program, and the others serve it.
-    with lock.held(table.folder, task, tasks) if tasks > 1 or cluster.leads(run.cluster.kind) else nullcontext():
-        todo = table.unfinished()
-        if todo:
-            log.info("%s: %d of %d items to make", path, len(todo), len(items))
-            if tasks > 1:
-                missing = set(todo)
-                mine = [item for item in my_items(len(items), task, tasks) if item in missing]
-                run_items(table, mine, lambda item, _stop: make_item(run, items[item]), (ValueError,), command)
-            else:
-                _by_dask(run, table, todo, command)
-        _finish(run, table, started, len(todo))
-
-
-def open_table(run: Run) -> ledger.Ledger:
-    """The table of the run's items, made or made whole where it is not."""
-    rows = datasets.load(run.dataset.family).rows(run)
-    return ledger.Ledger.create(layout.data_ledger(run), rows, identity(run), REMEDY)
+    todo = table.unfinished()
+    if todo:
+        log.info("%s: %d of %d items to make", path, len(todo), len(items))
+        if tasks > 1:
+            missing = set(todo)
+            mine = [item for item in my_items(len(items), task, tasks) if item in missing]
+            run_items(table, mine, lambda item, _stop: make_item(run, items[item]), (ValueError,), command)
+        else:
+            _by_dask(run, table, todo, command)
+    _finish(run, table, started, len(todo))
 
 
 def identity(run: Run) -> dict:
@@ -157,9 +148,7 @@ def _mean_and_scale(parts: list[windows.Moments]) -> dict[str, list[float]]:
     return {"mean": mean.tolist(), "scale": scale.tolist()}
 
 
-def specs(run: Run) -> dict[str, store.ArraySpec]:
-    """The arrays of the run's store."""
-    schema: dict[str, ArraySchema] = datasets.load(run.dataset.family).schema(run)
+def _specs(schema: dict[str, ArraySchema]) -> dict[str, store.ArraySpec]:
     return {
         name: store.ArraySpec(
             shape=array.shape,

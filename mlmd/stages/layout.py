@@ -88,16 +88,6 @@ def force_item(run: Run, row: dict) -> Path:
     return run.folder / "rollout" / "items" / name
 
 
-def search(run: Run) -> Path:
-    """The runs of a grid's points, and what comes out of their comparison."""
-    return run.folder / "search"
-
-
-def search_ledger(run: Run) -> Path:
-    """The work table of `search`."""
-    return search(run) / "ledger"
-
-
 def act(run: Run) -> Path:
     """The paths of `act`, and what comes out of their comparison."""
     return run.folder / "act"

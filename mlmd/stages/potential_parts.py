@@ -3,6 +3,7 @@
 Parts are the validation runs of the dataset and each file of `fit.test_files`, by its name.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from mlmd import models
 from mlmd.config import ConfigError, Run
 from mlmd.datasets.base import VALIDATION
 from mlmd.interfaces.frames import Configurations, Frame
-from mlmd.stages import evaluate, kept, layout, train
+from mlmd.stages import evaluate, layout, train
 
 VALIDATED, HELD_OUT, ICE = "validation", "held_out", "ice"
 # Conditions that say nothing of which potential it is.
@@ -48,7 +49,7 @@ def trained(run: Run) -> Any:
         path = layout.potential(run, member) / "model.json"
         if not path.exists():
             raise StoreMissing(path, command)
-        changed = differences(kept.conditions(path.parent), expected)
+        changed = differences(json.loads(path.read_text())["conditions"], expected)
         changed = {key: pair for key, pair in changed.items() if key not in FREE and not key.startswith("fit.")}
         if changed:
             raise MadeFromAnotherConfig(path, changed, f"`{command}` says what to do")

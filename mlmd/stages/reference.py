@@ -48,9 +48,7 @@ class Reference:
         self.parameters = {name: self._read(name) for name in family.PARAMETERS}
         # Where a family does not say, its test systems are of another kind than those of the sweep.
         self.inside = (
-            self._read("inside") == 1
-            if part == "test" and family.SAYS_INSIDE
-            else np.full(len(self.row), part != "test")
+            self._read("inside") if part == "test" and family.SAYS_INSIDE else np.full(len(self.row), part != "test")
         )
 
     def of(self, system: int) -> dict[str, float]:

@@ -6,6 +6,7 @@ each published number and, under `not_finite`, the reason for each null. Nothing
 
 import base64
 import csv
+import json
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,7 @@ from hpc.errors import ItemsUnfinished, StoreMissing
 from mlmd.analysis import ensemble_metrics, plots, rollout_metrics, verdicts
 from mlmd.analysis.rollout_metrics import MODES, Metrics, Rollout
 from mlmd.config import Run
-from mlmd.stages import kept, layout
+from mlmd.stages import layout
 from mlmd.stages.rollout import open_table, rows
 
 TEMPLATE = "report.html"
@@ -94,7 +95,8 @@ def load_rollouts(run: Run) -> Rollouts:
         raise ItemsUnfinished(run.folder / "rollout", len(missing), len(table), command)
     parts: dict[tuple[str, int, str], list[dict[str, np.ndarray]]] = {}
     for row in table:
-        arrays = kept.arrays(layout.rollout_item(run, row))
+        with layout.rollout_item(run, row).open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
         direction = row["direction"] if row["part"] == "test" else "validation"
         parts.setdefault((row["system"], row["stride"], direction), []).append(arrays)
     return {
@@ -177,7 +179,7 @@ def network(run: Run, system: str, stride: int) -> verdicts.Network:
     path = layout.model(run, system, stride) / "model.json"
     if not path.exists():
         raise StoreMissing(path, f"mlmd train {run.folder / 'run.yaml'}")
-    description = kept.described(path.parent)
+    description = json.loads(path.read_text())
     return verdicts.Network(description.get("window", 1), description["features"], description.get("units"))
 
 

@@ -7,7 +7,6 @@ of a block together, with the energy held or under a guard where the run file sa
 numbers is NaN from there on. A long closed loop saves its frames and continues from them.
 """
 
-import logging
 import time
 from collections.abc import Callable
 
@@ -19,7 +18,7 @@ from mlmd import config
 from mlmd.config import Run
 from mlmd.rollout import closed_loop, compiled, worlds
 from mlmd.rollout.held import Held
-from mlmd.rollout.operator import Operator, UnusableModel
+from mlmd.rollout.operator import Operator
 from mlmd.stages import guarded, layout, share
 from mlmd.stages.generate import require_dataset
 from mlmd.stages.reference import Reference, world_of
@@ -29,7 +28,6 @@ from mlmd.stages.share import digest
 # At least so long is a step's time measured over, in seconds.
 TIMED_SECONDS = 0.02
 REPEATS = 3
-log = logging.getLogger(__name__)
 MODES = ("reference", "one_step", "closed_loop")
 
 
@@ -91,39 +89,18 @@ def identity(run: Run) -> dict:
 
 def _rolled_out(run: Run, row: dict, saver: Saver) -> dict[str, np.ndarray]:
     """What is kept of one item."""
-    operator = _operator(run, row["system"], row["stride"])
+    operator = compiled.load(layout.model(run, row["system"], row["stride"]))
     world = world_of(run, row["system"])
     truth = Reference(run, row)
     if run.rollout.guard is not None and row["direction"] == "forward":
         looped, own = guarded.closed_loop(run, row, operator, world, truth, saver)
     else:
         looped, own = _closed_loop(_stepped(run, operator, world, truth), truth, operator.window, saver)
-    _tell_lost(row, truth, looped)
     predicted = np.stack(
         [closed_loop.one_step(operator, states, truth.of(system)) for system, states in enumerate(truth.states)]
     )
     trajectories = dict(zip(MODES, (truth.states, predicted, looped), strict=True))
     return {**_observed(row, world, truth, trajectories), **own, **_timings(run, operator, world, truth)}
-
-
-def _operator(run: Run, system: str, stride: int) -> Operator:
-    """The operator of a folder. Raises UnusableModel where that holds another system's, or another step's."""
-    folder = layout.model(run, system, stride)
-    operator = compiled.load(folder)
-    wanted = {"system": system, "stride": stride, "timestep": run.dataset.timestep}
-    for name, value in wanted.items():
-        if getattr(operator, name) != value:
-            raise UnusableModel(folder / "model.json", f"its {name} is {getattr(operator, name)!r}, not {value!r}")
-    return operator
-
-
-def _tell_lost(row: dict, truth: Reference, looped: np.ndarray) -> None:
-    """Names the systems whose closed loop leaves the finite numbers; the others of their block go on."""
-    frames = np.isfinite(looped).all(axis=2).sum(axis=1)
-    for number, sound in zip(truth.row.tolist(), frames.tolist(), strict=True):
-        if sound < looped.shape[1]:
-            told = "%s at %d timesteps, %s system %d, %s: not finite at step %d, and NaN from there on"
-            log.warning(told, *(row[key] for key in ("system", "stride", "part")), number, row["direction"], sound)
 
 
 def _stepped(run: Run, operator: Operator, world: worlds.World, truth: Reference) -> Operator | Held:

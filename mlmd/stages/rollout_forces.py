@@ -14,6 +14,7 @@ An item holds `density`, `temperature`, `atoms`, `edge`, `configuration` (config
 """
 
 import contextlib
+import json
 import operator
 import time
 from collections.abc import Mapping
@@ -33,7 +34,7 @@ from mlmd.physics.integrators import VelocityVerlet
 from mlmd.physics.potentials import LennardJones
 from mlmd.rollout import force_steps
 from mlmd.rollout.force_steps import ForceSteps
-from mlmd.stages import kept, layout, share
+from mlmd.stages import layout, share
 from mlmd.stages.force_curves import Curves, Sight
 from mlmd.stages.generate import require_dataset
 from mlmd.stages.saver import Saver
@@ -104,7 +105,7 @@ def _require_model(run: Run, command: str) -> None:
     path = layout.effective_force(run) / "model.json"
     if not path.exists():
         raise StoreMissing(path, command)
-    description = kept.described(path.parent)
+    description = json.loads(path.read_text())
     wanted = {key: operator.attrgetter(where)(run) for key, where in TRAINED_FOR.items()}
     changed = ledger.differences({key: description.get(key) for key in wanted}, wanted)
     if changed:

@@ -3,6 +3,7 @@
 They are of runs whose rollout is many schemes beside each other: corrections of spins and effective forces.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hpc.errors import ItemsUnfinished, StoreMissing
 from mlmd.analysis import judging, plots
 from mlmd.analysis.rollout_metrics import Metrics
 from mlmd.config import Run
-from mlmd.stages import kept, layout
+from mlmd.stages import layout
 from mlmd.stages.report import keep, manifests, page, training_of
 
 # What is told of the training; the losses are those that it made small.
@@ -102,10 +103,11 @@ def write(
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    return kept.arrays(path)
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
 
 
 def _made(run: Run) -> dict | None:
     """Where the rollouts were timed, and by which command; None where a killed job left no manifest."""
     path = run.folder / "rollout" / "manifest.json"
-    return kept.table(path) if path.exists() else None
+    return json.loads(path.read_text()) if path.exists() else None

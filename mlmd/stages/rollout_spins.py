@@ -12,6 +12,7 @@ An item holds `temperature`, `configuration` (configurations,); for every scheme
 step, `one_step_error_square` of the corrected and `residue_square` of the plain one (configurations,).
 """
 
+import json
 import math
 import time
 from collections.abc import Mapping
@@ -31,7 +32,7 @@ from mlmd.physics.heisenberg import NonFiniteSpin
 from mlmd.physics.integrators import SPIN_BASELINES, FrozenField, SuzukiTrotter
 from mlmd.rollout import spin_steps
 from mlmd.rollout.spin_steps import SpinSteps
-from mlmd.stages import kept, layout, share
+from mlmd.stages import layout, share
 from mlmd.stages.generate import require_dataset
 from mlmd.stages.saver import Saver
 
@@ -120,7 +121,7 @@ def _require_model(run: Run, command: str) -> None:
     if not path.exists():
         raise StoreMissing(path, command)
     wanted = {key: getattr(run.dataset, key) for key in ("size", "timestep", "baseline")}
-    description = kept.described(path.parent)
+    description = json.loads(path.read_text())
     changed = ledger.differences({key: description.get(key) for key in wanted}, wanted)
     if changed:
         raise MadeFromAnotherConfig(path.parent, changed, f"move {path.parent} away to train another correction")

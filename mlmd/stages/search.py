@@ -12,24 +12,24 @@ TensorFlow keeps about 12 MB of every operator that a process has trained, so th
 
 import csv
 import functools
+import json
 import logging
 import math
-import shlex
 import time
 from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
-from hpc import arrays, atomic, ledger, lock, provenance, ranks
+from hpc import arrays, atomic, ledger, provenance, ranks
 from hpc.checkpoint import Checkpoints
 from hpc.errors import ItemsFailed, NonFiniteLoss, RefusedFindings, TooFewWindows, UserError
 from hpc.preempt import StopFlag
 from mlmd import config
-from mlmd.config import ConfigError, Run, paths
+from mlmd.config import ConfigError, Run
 from mlmd.config import search as grids
 from mlmd.stages import generate as generate_stage
-from mlmd.stages import kept, layout, train
+from mlmd.stages import layout, train
 from mlmd.stages.progress import progress
 
 # What is wrong with one point alone; the others are trained.
@@ -57,8 +57,7 @@ def search(run: Run, command: str, task: int = 0, tasks: int = 1, accept: Collec
 
     When no point is left, search.json and best.yaml are written. `accept` is that of `train`. Raises `ConfigError` for
     a run without a grid, `OneProcessOnly`, `StoreMissing`, `MadeFromAnotherConfig` where the points there are of
-    another grid or run, `InUse` where another process trains them, `CheckpointLocked`, `ItemsFailed` after all other
-    points are trained, `Preempted` on a signal.
+    another grid or run, `CheckpointLocked`, `ItemsFailed` after all other points are trained, `Preempted` on a signal.
     """
     run.require_stage("train")
     if run.search is None:
@@ -70,24 +69,33 @@ def search(run: Run, command: str, task: int = 0, tasks: int = 1, accept: Collec
     if launched > 1:
         raise OneProcessOnly(launched)
     table = open_table(run, command)
-    with lock.held(table.folder, task, tasks):
-        mine = arrays.my_items(len(table.items), task, tasks)
-        records = table.records()
-        todo = [item for item in mine if not _stands(run, table.items[item], records.get(item))]
-        log.info("task %d of %d: %d of its %d points to train", task, tasks, len(todo), len(mine))
-        work = functools.partial(_train_point, run, table, command, accept)
-        try:
-            arrays.run_items(table, progress(todo, len(todo), "search"), work, FAILURES, command)
-        except ItemsFailed:
-            log.info("%s", _finish(run, table, started))
-            raise
-        return _finish(run, table, started)
+    mine = arrays.my_items(len(table.items), task, tasks)
+    records = table.records()
+    todo = [item for item in mine if not _stands(run, table.items[item], records.get(item))]
+    log.info("task %d of %d: %d of its %d points to train", task, tasks, len(todo), len(mine))
+    work = functools.partial(_train_point, run, table, command, accept)
+    try:
+        arrays.run_items(table, progress(todo, len(todo), "search"), work, FAILURES, command)
+    except ItemsFailed:
+        log.info("%s", _finish(run, table, started))
+        raise
+    return _finish(run, table, started)
+
+
+def folder(run: Run) -> Path:
+    """The folder of the points' runs, and of what comes out of their comparison."""
+    return run.folder / "search"
+
+
+def ledger_folder(run: Run) -> Path:
+    """The work table of `search`."""
+    return folder(run) / "ledger"
 
 
 def open_table(run: Run, command: str) -> ledger.Ledger:
     """The run's table of points, made at first use."""
     generate_stage.require_dataset(run, command.replace("mlmd search", "mlmd generate"))
-    place = layout.search_ledger(run)
+    place = ledger_folder(run)
     remedy = f"move {place} away to search the new grid; points that both have are not trained again"
     table = ledger.Ledger.create(place, rows(run), identity(run), remedy)
     layout.write_run_file(run)
@@ -113,7 +121,7 @@ def point_run(run: Run, keys: grids.Point) -> Run:
     # As many windows as the run itself validates on, whatever the point's batch.
     windows = run.training.validation_steps * run.training.batch
     training = there.training.model_copy(update={"validation_steps": -(-windows // there.training.batch)})
-    changes = {"name": f"{run.name}-{name}", "out": str(layout.search(run) / name), "data": str(layout.data(run))}
+    changes = {"name": f"{run.name}-{name}", "out": str(folder(run) / name), "data": str(layout.data(run))}
     return there.model_copy(update={**changes, "training": training})
 
 
@@ -149,7 +157,7 @@ def _measured(point: Run, system: str, stride: int) -> dict:
     losses = [float(epoch["validation_loss"]) for epoch in history]
     losses = [loss if math.isfinite(loss) else math.inf for loss in losses]
     best = int(np.argmin(losses))
-    lock = kept.conditions(place)
+    lock = json.loads((place / "model.json").read_text())["conditions"]
     saved = Checkpoints(place, lock).load(accept=lock)
     return {
         "system": system,
@@ -170,19 +178,17 @@ def _finish(run: Run, table: ledger.Ledger, started: float) -> str:
     lines = [f"{len(found)} of {len(table.items)} points are trained", *_lines(found)]
     lines += [f"{name} failed: {why}" for name, why in list(failed.items())[:MOST_LINES]]
     if len(records) < len(table.items):
-        return "\n".join([*lines, f"{layout.search(run) / 'search.json'} is written when none is left"])
+        return "\n".join([*lines, f"{folder(run) / 'search.json'} is written when none is left"])
     best = found[0]["point"] if found and found[0]["validation_loss"] is not None else None
     result = {"schema": 1, "grid": {key: list(values) for key, values in run.search.axes.items()}, "best": best}
     atomic.write_json(
-        layout.search(run) / "search.json", {**result, "best_of": best_of(found), "points": found, "failed": failed}
+        folder(run) / "search.json", {**result, "best_of": best_of(found), "points": found, "failed": failed}
     )
-    provenance.write_manifest(layout.search(run), run.settings(), started, {"seed": run.seed}, items=len(table.items))
+    provenance.write_manifest(folder(run), run.settings(), started, {"seed": run.seed}, items=len(table.items))
     if best is None:
         return "\n".join([*lines, "no point has a finite loss; smaller learning rates are the usual cure"])
-    winner, file = point_run(run, found[0]["keys"]), layout.search(run) / "best.yaml"
-    atomic.write_text(file, config.dump(winner))
-    allowed = paths.permission(file, winner.settings(), Path.cwd())
-    return "\n".join([*lines, f"the best is a run of its own: {allowed}mlmd rollout {shlex.quote(str(file))}"])
+    atomic.write_text(folder(run) / "best.yaml", config.dump(point_run(run, found[0]["keys"])))
+    return "\n".join([*lines, f"the best is a run of its own: mlmd rollout {folder(run) / 'best.yaml'}"])
 
 
 def compared(items: list[dict], records: dict[int, dict]) -> list[dict]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hpc import arrays, atomic, ledger, lock, provenance
+from hpc import arrays, atomic, ledger, provenance
 from hpc.checkpoint import Checkpoints
 from hpc.preempt import StopFlag
 from mlmd.config import Run
@@ -31,24 +31,23 @@ def roll_out(
 ) -> None:
     """Does the items of the table that are this task's and not done: `work(run, row, saver)` makes a `product`.
 
-    Raises what `open_table` and `work` raise, `BadTask` before anything is written, `InUse` where another process does
-    them, `ItemsFailed`, and `Preempted` on a signal.
+    Raises what `open_table` and `work` raise, `BadTask` before anything is written, `ItemsFailed`, and `Preempted` on
+    a signal.
     """
     started = time.time()
     arrays.check_task(task, tasks)
     table = open_table(run, command)
-    with lock.held(table.folder, task, tasks):
-        mine = arrays.my_items(len(table.items), task, tasks)
-        unfinished = set(table.unfinished())
-        todo = [i for i in mine if i in unfinished or not product(run, table.items[i]).exists()]
-        log.info("task %d of %d: %d of its %d rollout items to do", task, tasks, len(todo), len(mine))
-        make = functools.partial(_make, run, table, product, work)
-        arrays.run_items(table, progress(todo, len(todo), "rollout"), make, (SimulationFailure,), command)
-        # Who had nothing to do says nothing of how it was done.
-        if not table.unfinished() and (todo or not (run.folder / "rollout" / "manifest.json").exists()):
-            provenance.write_manifest(
-                run.folder / "rollout", run.settings(), started, {"seed": run.seed}, items=len(table.items)
-            )
+    mine = arrays.my_items(len(table.items), task, tasks)
+    unfinished = set(table.unfinished())
+    todo = [i for i in mine if i in unfinished or not product(run, table.items[i]).exists()]
+    log.info("task %d of %d: %d of its %d rollout items to do", task, tasks, len(todo), len(mine))
+    make = functools.partial(_make, run, table, product, work)
+    arrays.run_items(table, progress(todo, len(todo), "rollout"), make, (SimulationFailure,), command)
+    # Who had nothing to do says nothing of how it was done.
+    if not table.unfinished() and (todo or not (run.folder / "rollout" / "manifest.json").exists()):
+        provenance.write_manifest(
+            run.folder / "rollout", run.settings(), started, {"seed": run.seed}, items=len(table.items)
+        )
 
 
 def digest(path: Path) -> str:

@@ -1,11 +1,12 @@
 """Run file → how far each stage is, from what lies on disk and what the scheduler says."""
 
+import json
 from pathlib import Path
 
 from hpc import ledger, schedulers, store
-from hpc.errors import DamagedFile, UserError
+from hpc.errors import UserError
 from mlmd.config import Run
-from mlmd.stages import kept, layout, submit
+from mlmd.stages import layout, search, submit
 
 ACTIVE = ("pending", "running")
 
@@ -44,7 +45,7 @@ def _act(run: Run, active: set[str]) -> list[str]:
 
 
 def _search(run: Run, waiting: bool) -> list[str]:
-    return [f"{'search':10}{_items(layout.search_ledger(run), submitted=False, waiting=waiting)}"]
+    return [f"{'search':10}{_items(search.ledger_folder(run), submitted=False, waiting=waiting)}"]
 
 
 def _items(folder, submitted: bool, waiting: bool) -> str:
@@ -72,7 +73,7 @@ def _trained(run: Run, folder: Path) -> str | None:
     log = folder / "log.csv"
     if not log.exists():
         return None
-    return f"epoch {len(log.read_text(errors='replace').splitlines()) - 1} of {run.training.epochs}"
+    return f"epoch {len(log.read_text().splitlines()) - 1} of {run.training.epochs}"
 
 
 def _jobs(run: Run) -> dict[str, tuple[str, str]]:
@@ -80,9 +81,7 @@ def _jobs(run: Run) -> dict[str, tuple[str, str]]:
     path = layout.jobs(run)
     if not path.exists():
         return {}
-    submitted = kept.table(path)
-    if not isinstance(submitted.get("jobs"), dict) or not isinstance(submitted.get("scheduler"), str):
-        raise DamagedFile(path, "it does not say which jobs were submitted to which scheduler", kept.BY_HAND)
+    submitted = json.loads(path.read_text())
     try:
         scheduler = schedulers.choose(submitted["scheduler"], submit.ROOT)
     except UserError:

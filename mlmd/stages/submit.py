@@ -1,14 +1,13 @@
 """Run file → jobs: each of its stages as a job that starts once the one before it has completed."""
 
 import os
-import shlex
 import time
 from pathlib import Path
 
 from hpc import atomic, schedulers
 from hpc.schedulers import JobSpec, Scheduler
 from mlmd import config
-from mlmd.config import Run, paths
+from mlmd.config import Run
 from mlmd.stages import layout
 
 ROOT = Path(os.environ.get("MLMD_ROOT", Path(__file__).resolve().parents[2]))
@@ -39,7 +38,6 @@ def submit(run: Run, scheduler_name: str | None, dry_run: bool) -> str:
         shown = [f"# {stage}\n{scheduler.script(spec_of(run, stage, ()))}" for stage in run.stages]
         return "\n\n".join([_cost(run, scheduler), *shown])
     atomic.write_text(resolved(run), config.dump(settled(run)))
-    allowed = paths.permission(resolved(run), settled(run).settings(), Path.cwd())
     jobs: dict[str, str] = {}
     for stage in run.stages:
         after = tuple(jobs.values())[-1:]
@@ -47,7 +45,7 @@ def submit(run: Run, scheduler_name: str | None, dry_run: bool) -> str:
         # Written after each one: when the next is refused, `mlmd status` still knows of these.
         atomic.write_json(layout.jobs(run), {"scheduler": scheduler.name, "time": time.time(), "jobs": jobs})
     listed = "\n".join(f"{stage:10}{job}" for stage, job in jobs.items())
-    return f"{_cost(run, scheduler)}\n{listed}\nFollow them: {allowed}mlmd status {shlex.quote(str(resolved(run)))}"
+    return f"{_cost(run, scheduler)}\n{listed}\nFollow them: mlmd status {resolved(run)}"
 
 
 def settled(run: Run) -> Run:
@@ -96,8 +94,7 @@ def spec_of(run: Run, stage: str, after: tuple[str, ...]) -> JobSpec:
     return JobSpec(
         name=f"{run.name}-{stage}",
         script=ROOT / "jobs" / script,
-        # What it names was allowed when this was typed.
-        environment={"RUN": str(resolved(run).resolve()), "MLMD_PATHS": "anywhere"},
+        environment={"RUN": str(resolved(run).resolve())},
         array={"rollout": run.rollout.tasks, "act": None if run.action is None else run.action.tasks}.get(stage),
         after=after,
     )

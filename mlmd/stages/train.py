@@ -1,6 +1,7 @@
 """Dataset → what a run trains: operators, a potential, a correction, effective forces; on one process or many."""
 
 import dataclasses
+import json
 import logging
 import os
 import time
@@ -17,11 +18,10 @@ from mlmd import config, models
 from mlmd.analysis import lint
 from mlmd.config import Run
 from mlmd.models.base import Problem, scaled_targets
-from mlmd.stages import check, kept, layout
+from mlmd.stages import check, layout
 from mlmd.stages.generate import identity, require_dataset
 from mlmd.stages.operator_data import OperatorData
 from mlmd.stages.plan import plan_of
-from mlmd.stages.train_one import train_each
 
 # What may differ between the attempts at one operator without changing its weights.
 FREE_KEYS = (
@@ -44,16 +44,14 @@ def train(run: Run, command: str, accept: Collection[str] = ()) -> None:
     `accept` names conditions that may differ from those a checkpoint was made under: config keys, "code", "data",
     "ranks". Raises `ConfigError` for a family that nothing is trained on, `StoreMissing` without a finished dataset,
     `RefusedFindings` and `UnknownCheck` (see `mlmd.stages.check`), `CheckpointLocked`, `LaunchMismatch`,
-    `BackendUnusable`, `TrainingsFailed` after all others are finished, and `Preempted` on a signal.
+    `BackendUnusable`, `NonFiniteLoss`, and `Preempted` on a signal.
     """
     run.require_stage("train")
     require_dataset(run, command.replace("mlmd train", "mlmd generate"))
-    _silence_tensorflow()
     # From here on a signal is a wish to stop at a checkpoint: start-up takes seconds, and one may come in them.
-    with (
-        preempt.StopFlag() as stop,
-        ranks.start(run.training.backend, run.training.timeout_seconds, run.folder) as workers,
-    ):
+    with preempt.StopFlag() as stop:
+        _silence_tensorflow()
+        workers = ranks.start(run.training.backend, run.training.timeout_seconds)
         lock = conditions(run, workers.size)
         for unknown in set(accept) - lock.keys():
             raise UnknownCondition(unknown, lock)
@@ -76,8 +74,8 @@ def train(run: Run, command: str, accept: Collection[str] = ()) -> None:
             from hpc import training
 
             training.configure(run.model.dtype, ranks.threads_per_rank())
-        names = {f"{system} at {stride} timesteps": (system, stride) for system, stride in unfinished}
-        train_each(names, lambda place: _train_operator(run, *place, workers, lock, stop, accept), workers)
+        for system, stride in unfinished:
+            _train_operator(run, system, stride, workers, lock, stop, accept)
 
 
 def _train_potential(
@@ -110,7 +108,7 @@ def _train_one(run: Run, workers: ranks.Ranks, lock: dict, stop: preempt.StopFla
 
     training.configure(run.model.dtype, ranks.threads_per_rank())
     learn = train_correction.train_correction if run.correction is not None else train_force.train_force
-    train_each({f"the {layout.kind(run)}": run}, lambda run: learn(run, workers, lock, stop, accept), workers)
+    learn(run, workers, lock, stop, accept)
 
 
 def check_only(run: Run, command: str) -> str:
@@ -162,7 +160,7 @@ def is_finished(folder: Path, lock: dict, accept: Collection[str]) -> bool:
     described = folder / "model.json"
     if not described.exists():
         return False
-    changed = differences(kept.conditions(folder), lock)
+    changed = differences(json.loads(described.read_text())["conditions"], lock)
     refused = {key: value for key, value in changed.items() if key not in accept}
     if refused:
         raise CheckpointLocked(folder, refused)

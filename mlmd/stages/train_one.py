@@ -1,24 +1,19 @@
 """One model on samples → its model folder: what the trainings of corrections and of effective forces share."""
 
-import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hpc import atomic, preempt, provenance, ranks
 from hpc.checkpoint import Checkpoints
-from hpc.errors import NonFiniteLoss, TrainingsFailed
 from mlmd.config import Run
 
 if TYPE_CHECKING:
     from hpc.training import Plan
-
-Place = TypeVar("Place")
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,24 +66,6 @@ def train_one(
     provenance.write_manifest(
         task.folder, run.settings(), started, {"seed": run.seed}, ranks=workers.size, backend=workers.name
     )
-
-
-def train_each(places: Mapping[str, Place], learn: Callable[[Place], None], workers: ranks.Ranks) -> None:
-    """Calls `learn` with each of `places`, by name; one whose loss is not finite does not keep the others from theirs.
-
-    That is so on all ranks alike, as the loss is the mean of theirs. Raises `TrainingsFailed` at the end, naming those,
-    and at once what else `learn` raises.
-    """
-    failures = {}
-    for name, place in places.items():
-        try:
-            learn(place)
-        except NonFiniteLoss as error:
-            failures[name] = str(error)
-            if workers.first:
-                log.error("%s: %s", name, error)
-    if failures:
-        raise TrainingsFailed(failures, len(places))
 
 
 def seed_of(run: Run) -> int:

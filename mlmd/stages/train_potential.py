@@ -18,10 +18,9 @@ from mlmd.models import batches, saved_potential
 from mlmd.models.descriptors import Descriptors
 from mlmd.models.neural_network_potential import NeuralNetworkPotential
 from mlmd.models.symmetry_functions import SymmetryFunctions
-from mlmd.stages import kept, layout
+from mlmd.stages import layout
 from mlmd.stages.plan import plan_of
 from mlmd.stages.potential_data import PotentialData, Statistics, Tables
-from mlmd.stages.train_one import train_each
 
 if TYPE_CHECKING:
     from hpc.training import Plan
@@ -44,18 +43,13 @@ def train_members(
 ) -> None:
     """Trains the members of the committee that are not finished; each goes on from its last checkpoint.
 
-    Raises `TooFewConfigurations`, `CheckpointLocked`, `TrainingsFailed` after all others are finished, and `Preempted`
-    on a signal.
+    Raises `TooFewConfigurations`, `CheckpointLocked`, `NonFiniteLoss`, and `Preempted` on a signal.
     """
     elements = tuple(store.finished_attributes(layout.store(run))["species"])
     data = PotentialData(run, workers, len(elements))
     statistics = data.statistics()
-    names = {f"potential {member}": member for member in unfinished}
-    train_each(
-        names,
-        lambda member: _train_member(run, member, elements, data, statistics, workers, lock, stop, accept),
-        workers,
-    )
+    for member in unfinished:
+        _train_member(run, member, elements, data, statistics, workers, lock, stop, accept)
 
 
 def _train_member(
@@ -158,7 +152,8 @@ def stand_on_linear(
     if workers.broadcast(np.array(path.exists())):
         known = np.zeros(shape)
         if workers.first:
-            known = kept.arrays(path, kept.BY_HAND)["weights"]
+            with np.load(path) as kept:
+                known = kept["weights"]
         found = workers.broadcast(known)
     else:
         linear = type(model)(start, (), model.center, model.scale, np.zeros(len(start.elements)), 0)

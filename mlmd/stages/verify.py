@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from hpc import checkpoint, ledger, lock, store
-from hpc.errors import DamagedFiles, DamagedItems, StoreMissing
+from hpc import ledger, store
+from hpc.errors import DamagedItems, UserError
 from mlmd import datasets
 from mlmd.config import Run
 from mlmd.models import load_potential
 from mlmd.rollout import compiled, force_steps, spin_steps
 from mlmd.rollout.operator import UnusableModel
-from mlmd.stages import generate, layout, share
+from mlmd.stages import layout, share
 from mlmd.stages.progress import progress
 from mlmd.state import InvalidInput
 
@@ -34,13 +34,9 @@ log = logging.getLogger(__name__)
 def verify(run: Run, command: str, repair: bool) -> str:
     """Reads every finished item again and compares it with the checksum of its record; returns what to print.
 
-    Tables, what describes the store, and checkpoints carry checksums of their own. Raises `DamagedItems` or
-    `DamagedFiles` where some differ and `repair` is off, `StoreMissing` where there is no dataset.
+    Raises `DamagedItems` where some differ and `repair` is off, `StoreMissing` where there is no dataset.
     """
-    place = layout.data_ledger(run)
-    table = ledger.Ledger.open(place, command.replace("mlmd verify", "mlmd generate"))
-    described = _check_descriptions(run, table, repair, f"{command} --repair")
-    table = ledger.Ledger.open(place, command)
+    table = ledger.Ledger.open(layout.data_ledger(run), command.replace("mlmd verify", "mlmd generate"))
     family = datasets.load(run.dataset.family)
 
     def sound(item: int, record: dict) -> bool:
@@ -50,35 +46,17 @@ def verify(run: Run, command: str, repair: bool) -> str:
     def reopen(_damaged: list[int]) -> None:
         store.reopen(layout.store(run))
 
-    told = [*described, _check("generate", table, sound, reopen if repair else None, f"{command} --repair")]
+    told = [_check("generate", table, sound, reopen if repair else None, f"{command} --repair")]
     if "train" in run.stages:
         told.append(_check_trained(run, repair, f"{command} --repair"))
     for stage, place, product in _later(run):
         try:
             made = ledger.Ledger.open(place, command)
-        except StoreMissing:
+        except UserError:
             told.append(f"{stage}: not started")
         else:
             told.append(_check_files(stage, made, product, repair, f"{command} --repair"))
     return "\n".join(told)
-
-
-def _check_descriptions(run: Run, table: ledger.Ledger, repair: bool, command: str) -> list[str]:
-    """What says what the data are: the table, the store's and its arrays' metadata; and checkpoints."""
-    found = store.damaged_metadata(layout.store(run), generate.specs(run), generate.identity(run), repair=False)
-    checkpoints = checkpoint.damaged(run.folder)
-    listed = "; ".join([*map(str, (*found, *checkpoints)), *filter(None, [table.damage()])])
-    if not listed:
-        return []
-    if not repair:
-        raise DamagedFiles(listed, command)
-    with lock.held(table.folder):
-        store.damaged_metadata(layout.store(run), generate.specs(run), generate.identity(run), repair=True)
-        generate.open_table(run).forget(())
-        for path in checkpoints:
-            # The one before it is taken.
-            path.unlink()
-    return [f"put right: {listed}; `mlmd generate` and the stage at hand make anew what they lack"]
 
 
 def _later(run: Run) -> list[tuple[str, Path, Callable[[dict], Path]]]:
@@ -127,14 +105,6 @@ def _check_files(stage: str, table: ledger.Ledger, product: Callable[[dict], Pat
         file = product(table.items[item])
         return file.exists() and share.digest(file) == record["digest"]
 
-    if found := table.damage():
-        if not repair:
-            raise DamagedFiles(found, command)
-        # Of its own files the stage writes anew what is damaged; a line that does not count is an item to be done.
-        table.forget(())
-        if table.damaged_files():
-            return f"{stage}: {found}: `mlmd {stage}` writes it anew; verify again after that"
-
     def withdraw(damaged: list[int]) -> None:
         for item in damaged:
             product(table.items[item]).unlink(missing_ok=True)
@@ -151,8 +121,7 @@ def _check(stage: str, table: ledger.Ledger, sound, repair: Callable[[list[int]]
         return f"{stage}: {len(records)} of {len(table.items)} items finished, all as they were written"
     if repair is None:
         raise DamagedItems(table.folder.parent, damaged, command)
-    with lock.held(table.folder):
-        repair(damaged)
-        table.forget(damaged)
+    repair(damaged)
+    table.forget(damaged)
     listed = ", ".join(str(item) for item in damaged)
     return f"{stage}: items {listed} were damaged and are marked as not done; `mlmd {stage}` makes them anew"

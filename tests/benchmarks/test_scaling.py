@@ -32,7 +32,7 @@ rollout: {systems: 1, time: 10.0}
 
 def items_per_second(folder):
     """From the ledger's own times: between the first finished item and the last."""
-    records = [json.loads(line) for file in folder.rglob("records/*.jsonl") for line in file.read_text().splitlines()]
+    records = [json.loads(line) for file in folder.rglob("*.jsonl") for line in file.read_text().splitlines()]
     times = sorted(record["time"] for record in records)
     return (len(times) - 1) / (times[-1] - times[0])
 

@@ -12,7 +12,6 @@ import pytest
 from hpc.errors import SchedulerUnusable, SubmitRefused
 from hpc.schedulers import REGISTRY, JobSpec, Scheduler, choose
 from hpc.schedulers.base import FINAL, together
-from tests.programs import leave_shadows
 from tests.slurm.conftest import slurm  # noqa: F401
 
 COMMON = Path(__file__).parents[2] / "jobs" / "common.sh"
@@ -231,23 +230,6 @@ def test_a_job_whose_local_runner_is_killed_has_failed_and_can_be_requeued(tmp_p
     assert wait(local, job) == "failed"
     local.requeue(job)
     assert wait(local, job) == "completed"
-
-
-def test_what_a_local_job_knows_of_the_environment_is_its_owners_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Also where the folder of jobs was there before and is open; and nothing that lies there runs in its place."""
-    monkeypatch.setenv("PASSWORD", "secret")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / ".mlmd-jobs").mkdir()
-    (tmp_path / ".mlmd-jobs").chmod(0o755)
-    leave_shadows(tmp_path)
-    local = REGISTRY["local"](tmp_path)
-    job = local.submit(JobSpec("private", script(local, "true")))
-    assert wait(local, job) == "completed"
-    folder = tmp_path / ".mlmd-jobs" / job
-    assert folder.stat().st_mode & 0o777 == 0o700
-    told = [path for path in folder.rglob("*") if path.is_file() and "secret" in path.read_text()]
-    assert {path.name: path.stat().st_mode & 0o777 for path in told} == {"job.json": 0o600}
-    assert not (tmp_path / "imported").exists()
 
 
 def processes_with(word: str) -> list[int]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hpc import store
-from mlmd.config import DATASETS
+from mlmd.config import DATASETS, load
 from mlmd.config.datasets import MATERIALS, Configurations, State
 from mlmd.datasets import configurations, windows
 from mlmd.datasets.base import TRAIN, VALIDATION
@@ -12,8 +12,8 @@ from mlmd.physics import lattices
 from mlmd.physics.box import nearest_image
 from mlmd.physics.potentials import LennardJones, StillingerWeber, Vashishta
 from mlmd.state import SimulationFailure
-from tests.datasets.generated import generated
 from tests.helpers import CHECKOUT, family_example
+from tests.programs import mlmd
 from tests.tolerances import MANY_STEPS, ROUNDING, STANDARD_ERRORS
 
 POTENTIALS = {
@@ -261,10 +261,13 @@ dataset: {family: configurations, material: mw_water, cells: 1, systems: 2, fram
 """
 
 
-def test_the_generated_store_holds_what_its_rows_say(tmp_path):
+def test_generated_by_dask_the_store_holds_what_its_rows_say(tmp_path):
     (tmp_path / "run.yaml").write_text(RUN_FILE)
-    run, told = generated(tmp_path / "run.yaml", tmp_path)
-    assert "4 of 4 items finished, all as they were" in told
+    for command, told in (("generate", "4 items, 4 made now"), ("verify", "4 of 4 items finished, all as they were")):
+        done = mlmd([command, "run.yaml"], tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert told in done.stdout + done.stderr
+    run = load(tmp_path / "run.yaml")
     path = tmp_path / "run" / "data" / "configurations.zarr"
     for row in configurations.rows(run):
         start, stop = configurations.item_slice(run, row)

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from hpc import store
-from mlmd.config import DATASETS
+from mlmd.config import DATASETS, load
 from mlmd.datasets import lj2d, windows
 from mlmd.datasets.base import TRAIN, VALIDATION
 from mlmd.physics.integrators import VelocityVerlet
 from mlmd.physics.potentials import LennardJones
 from mlmd.state import InvalidInput, SimulationFailure
-from tests.datasets.generated import generated
 from tests.helpers import family_example
+from tests.programs import mlmd
 from tests.tolerances import LABEL_ENERGY, MANY_STEPS, ROUNDING, STANDARD_ERRORS
 
 ALL_PAIRS = LennardJones(cutoff=None)
@@ -208,10 +208,13 @@ dataset: {family: lj2d, densities: [0.2, 0.38], temperatures: [0.47, 0.71], samp
 """
 
 
-def test_the_generated_store_holds_what_its_rows_say(tmp_path):
+def test_generated_by_dask_the_store_holds_what_its_rows_say(tmp_path):
     (tmp_path / "run.yaml").write_text(RUN_FILE)
-    run, told = generated(tmp_path / "run.yaml", tmp_path)
-    assert "10 of 10 items finished, all as they were" in told
+    for command, told in (("generate", "10 items, 10 made now"), ("verify", "10 of 10 items finished, all as they")):
+        done = mlmd([command, "run.yaml"], tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert told in done.stdout + done.stderr
+    run = load(tmp_path / "run.yaml")
     path = tmp_path / "run" / "data" / "lj2d.zarr"
     for row in lj2d.rows(run):
         start, stop = lj2d.item_slice(run, row)

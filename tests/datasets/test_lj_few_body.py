@@ -14,8 +14,8 @@ from mlmd.physics.initial import temperature
 from mlmd.physics.integrators import VelocityVerlet
 from mlmd.physics.potentials import LennardJones
 from mlmd.state import OverlappingAtoms, RunawayAtom
-from tests.datasets.generated import generated
 from tests.helpers import CHECKOUT, family_example
+from tests.programs import mlmd
 from tests.tolerances import MANY_STEPS, ROUNDING, STANDARD_ERRORS, VERLET_SWING
 
 PARTS = ("sweep", "test")
@@ -226,11 +226,15 @@ def test_atoms_that_cannot_be_placed_are_refused(changes, key, told):
 
 
 def test_the_small_run_file_makes_a_sound_store(tmp_path):
-    """Shorter."""
+    """Shorter, with real workers."""
     path = CHECKOUT / "jobs" / "configs" / "lj_few_body_small.yaml"
     short = ["out=run", "dataset.systems=5", "dataset.time=2.0", "dataset.test_time=3.0", "dataset.block=4"]
-    _, told = generated(path, tmp_path, *short)
-    assert told.startswith("generate: 15 of 15 items finished, all as they were written\n")
+    words = [word for change in short for word in ("--set", change)]
+    done = mlmd(["generate", path, *words], tmp_path)
+    assert done.returncode == 0, done.stderr
+    verified = mlmd(["verify", path, *words], tmp_path)
+    assert verified.returncode == 0, verified.stderr
+    assert verified.stdout.startswith("generate: 15 of 15 items finished, all as they were written\n")
     made_store = tmp_path / "run" / "data" / "lj_few_body.zarr"
     finished = store.finished_attributes(made_store)
     assert finished["units"] == "reduced"

@@ -12,8 +12,8 @@ from mlmd.physics.initial import temperature
 from mlmd.physics.integrators import VelocityVerlet
 from mlmd.physics.potentials import LennardJones
 from mlmd.state import RunawayAtom
-from tests.datasets.generated import generated
 from tests.helpers import CHECKOUT, family_example
+from tests.programs import mlmd
 from tests.tolerances import MANY_STEPS, ROUNDING, STANDARD_ERRORS, VERLET_SWING
 
 ALL_PAIRS = LennardJones(cutoff=None)
@@ -150,11 +150,15 @@ def test_one_atom_is_no_liquid():
 
 
 def test_the_small_run_file_makes_a_sound_store(tmp_path):
-    """Of smaller liquids."""
+    """Of smaller liquids, with real workers."""
     path = CHECKOUT / "jobs" / "configs" / "lj_liquid_small.yaml"
     short = ["out=run", "dataset.atoms=[16, 64]", "dataset.systems=3", "dataset.equilibration_time=1.0"]
-    _, told = generated(path, tmp_path, *short)
-    assert told == "generate: 6 of 6 items finished, all as they were written"
+    words = [word for change in short for word in ("--set", change)]
+    done = mlmd(["generate", path, *words], tmp_path)
+    assert done.returncode == 0, done.stderr
+    verified = mlmd(["verify", path, *words], tmp_path)
+    assert verified.returncode == 0, verified.stderr
+    assert verified.stdout == "generate: 6 of 6 items finished, all as they were written\n"
     made_store = tmp_path / "run" / "data" / "lj_liquid.zarr"
     assert store.finished_attributes(made_store) == {"statistics": {}, "units": "reduced"}
     same = family_example("lj_liquid", seed=2022, atoms=(16, 64), systems=3, equilibration_time=1.0)

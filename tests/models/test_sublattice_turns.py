@@ -1,7 +1,5 @@
 """Learned turns of the sublattices: what holds for any weights, and that the compiled step is the trained one."""
 
-import dataclasses
-
 import keras
 import numpy as np
 import pytest
@@ -92,11 +90,13 @@ def test_the_starts_turn_each_sublattice_by_the_whole_step(stages):
 def test_the_starts_have_their_orders(stages, order):
     start = spins(4)
     truth = SuzukiTrotter(4, 0.0005).run(start, 400)
-    settings, errors = Settings(stages=stages), []
-    untrained = turns.build(settings, PROBLEM, 0)
+    errors = []
     for count in (4, 8):
-        problem = dataclasses.replace(PROBLEM, timestep=0.2 / count)
-        errors.append(np.abs(step(settings, untrained, problem).run(start, count) - truth).max())
+        problem = SpinProblem(4, 0.2 / count, "st2_exact", np.zeros(3), np.full(3, 1.0))
+        settings = Settings(stages=stages)
+        errors.append(
+            np.abs(step(settings, turns.build(settings, problem, 0), problem).run(start, count) - truth).max()
+        )
     assert np.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.35)
 
 

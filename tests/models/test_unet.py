@@ -1,6 +1,5 @@
 """The U-Net in Keras: what its layers compute, the symmetry of the lattice, and what it is to learn."""
 
-import functools
 import itertools
 
 import keras
@@ -34,12 +33,6 @@ def built(size=4, seed=1, stirred=True, **changed):
     for variable in model.trainable_variables if stirred else ():
         variable.assign(variable + 0.02 * generator.normal(size=variable.shape))
     return model
-
-
-@functools.cache
-def large():
-    """A network of three levels, in its size for eight sites; tests only look at it."""
-    return built(8)
 
 
 def lattices(count=3, size=4, seed=0, channels=6):
@@ -140,23 +133,23 @@ def test_the_network_is_the_figure_layer_by_layer(size, changed):
 
 @pytest.mark.parametrize("shift", [(4, 0, 0), (0, 4, 4), (4, 4, 4)])
 def test_translations_that_keep_the_blocks_of_all_levels_commute_with_it(shift):
-    x = lattices(size=8)
-    expected = np.roll(np.asarray(large()(x)), shift, axis=(1, 2, 3))
-    found = np.asarray(large()(np.roll(x, shift, axis=(1, 2, 3))))
+    model, x = built(8), lattices(size=8)
+    expected = np.roll(np.asarray(model(x)), shift, axis=(1, 2, 3))
+    found = np.asarray(model(np.roll(x, shift, axis=(1, 2, 3))))
     assert np.abs(found - expected).max() < SINGLE * np.abs(expected).max()
 
 
 def test_other_translations_and_dense_layers_do_not():
     """The test above would be blind if they did."""
-    for model, size, shift in ((large(), 8, 1), (built(4, channels=(3, 4), dense=True), 4, 2)):
-        x = lattices(size=size)
+    for size, shift, changed in ((8, 1, {}), (4, 2, {"channels": (5, 7), "dense": True})):
+        model, x = built(size, **changed), lattices(size=size)
         expected = np.roll(np.asarray(model(x)), shift, axis=1)
         assert np.abs(np.asarray(model(np.roll(x, shift, axis=1))) - expected).max() > 0.01 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("normalization", ["range", "standard"])
 def test_an_untrained_network_says_that_there_is_no_residue(normalization):
-    chosen = settings(normalization=normalization, channels=(5, 7))
+    chosen = settings(normalization=normalization)
     model, (spin, _) = unet.build(chosen, problem(), 1), spins(4, 1)
     given, wanted = unet.inputs_and_targets(chosen, problem(), spin, spin[:, 1:])
     np.testing.assert_array_equal(np.asarray(model(given)), wanted)
@@ -184,8 +177,7 @@ def test_without_correction_the_standard_loss_is_one():
 
 
 def test_a_seed_says_all_of_the_start():
-    chosen = settings(channels=(5, 7))
-    first, again, other = (unet.build(chosen, problem(), seed).get_weights() for seed in (5, 5, 6))
+    first, again, other = (unet.build(settings(), problem(), seed).get_weights() for seed in (5, 5, 6))
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
     assert any((a != b).any() for a, b in zip(first, other, strict=True))
     for a, b in itertools.combinations([array for array in first if array.any()], 2):
@@ -194,14 +186,14 @@ def test_a_seed_says_all_of_the_start():
 
 def test_weights_are_for_any_lattice_unless_there_are_dense_layers():
     chosen = {"channels": (5, 7)}
-    small, wide = built(4, **chosen), built(8, seed=2, **chosen)
-    wide.set_weights(small.get_weights())
+    small, large = built(4, **chosen), built(8, seed=2, **chosen)
+    large.set_weights(small.get_weights())
     # What repeats itself every four sites looks the same to both.
     x = lattices()
-    found, expected = np.asarray(wide(np.tile(x, (1, 2, 2, 2, 1)))), np.asarray(small(x))
+    found, expected = np.asarray(large(np.tile(x, (1, 2, 2, 2, 1)))), np.asarray(small(x))
     assert np.abs(found[:, :4, :4, :4] - expected).max() < SINGLE * np.abs(expected).max()
     with pytest.raises(ValueError, match="shape"):
-        built(4, dense=True, channels=(2, 3)).set_weights(built(2, dense=True, channels=(2, 3)).get_weights())
+        built(8, dense=True, **chosen).set_weights(built(4, dense=True, **chosen).get_weights())
 
 
 def test_a_lattice_that_cannot_be_halved_is_refused():

@@ -28,6 +28,19 @@ assert me.first == (me.rank == 0) and me.size == 2
 print("agreed")
 """
 
+HANGING = """
+import sys, time
+from hpc import ranks
+from hpc.errors import CollectiveTimeout
+me = ranks.start(sys.argv[1], 2.0)
+import tensorflow as tf
+me.sum(tf.constant([1.0]))
+if me.rank == 1:
+    time.sleep(60)
+with me.guard("step 41"):
+    me.sum(tf.constant([1.0]))
+"""
+
 AVERAGED = """
 import sys
 import numpy as np
@@ -79,6 +92,14 @@ def test_two_ranks_on_half_batches_train_as_one_on_whole_ones(tmp_path):
     for alone, together in zip(*found, strict=True):
         # Adam divides by the root of small squares, which makes rounding visible.
         np.testing.assert_allclose(alone, together, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_rank_that_hangs_ends_the_job_with_its_cause(backend, tmp_path):
+    done = launch.run([*launch.mpirun(2), sys.executable, "-c", HANGING, backend], tmp_path)
+    assert done.returncode != 0
+    assert "rank 0 of 2" in done.stderr
+    assert "step 41" in done.stderr
 
 
 def test_several_processes_without_horovod_are_an_error(tmp_path):

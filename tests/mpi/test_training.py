@@ -20,8 +20,7 @@ def dataset(tmp_path_factory):
     """A folder with a run file and its dataset, to be copied."""
     folder = tmp_path_factory.mktemp("dataset")
     (folder / "run.yaml").write_text(launch.RUN_FILE)
-    # Without the seconds that Dask takes to start.
-    done = mlmd(["generate", "run.yaml", "--task", "0", "--tasks", "1"], folder)
+    done = mlmd(["generate", "run.yaml"], folder)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -59,7 +58,7 @@ def in_the_middle(folder):
     return newest and newest[0] > 400 and newest[0] % 400
 
 
-@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.long), 2])
+@pytest.mark.parametrize("ranks", [1, 2])
 def test_killed_and_started_again_gives_the_same_bits(ranks, work, uninterrupted):
     process = launch.start(launch.command(ranks, *TRAIN), work)
     wait_until(lambda: in_the_middle(work), (work / "log").read_text())
@@ -72,7 +71,7 @@ def test_killed_and_started_again_gives_the_same_bits(ranks, work, uninterrupted
     assert history(work) == history(uninterrupted[ranks])
 
 
-@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.long), 2])
+@pytest.mark.parametrize("ranks", [1, 2])
 def test_a_signal_to_one_rank_stops_all_at_a_checkpoint(ranks, work, uninterrupted):
     process = launch.start(launch.command(ranks, *TRAIN), work)
     wait_until(lambda: checkpoints(work), (work / "log").read_text())
@@ -112,7 +111,7 @@ def test_what_is_finished_is_not_trained_again(uninterrupted):
     ("ranks", "changes", "key"),
     [
         (1, ["--set", "training.learning_rate=0.1"], "training.learning_rate: 0.002 then, 0.1 now"),
-        pytest.param(1, ["--set", "model.units=9"], "model.units: 8 then, 9 now", marks=pytest.mark.long),
+        (1, ["--set", "model.units=9"], "model.units: 8 then, 9 now"),
         (2, [], "ranks: 1 then, 2 now"),
     ],
 )
@@ -145,7 +144,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(work):
 
 def test_more_ranks_than_blocks_are_refused_in_one_line(tmp_path):
     (tmp_path / "run.yaml").write_text(launch.RUN_FILE.replace("block: 8", "block: 64"))
-    assert mlmd(["generate", "run.yaml", "--task", "0", "--tasks", "1"], tmp_path).returncode == 0
+    assert mlmd(["generate", "run.yaml"], tmp_path).returncode == 0
     done = launch.run(launch.command(2, *TRAIN), tmp_path)
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("1 blocks of systems are shared by 2 ranks") == 1

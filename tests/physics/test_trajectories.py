@@ -2,13 +2,11 @@
 
 import pickle
 import shutil
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from mlmd.physics.compiled import _Files
 from mlmd.physics.integrators import VelocityVerlet, trajectories
 from mlmd.state import NonFiniteState
 from tests.helpers import CHECKOUT, line_example, python
@@ -185,26 +183,3 @@ def test_an_install_that_cannot_be_written_compiles_in_the_process(copied):
     found = python(PROGRAM, copied, **nowhere).split()
     assert float(found[0]) == pytest.approx(np.cos(1.0), abs=1e-6)
     assert found[1] == "0"
-
-
-def test_code_that_two_processes_keep_at_once_is_found_as_its_own(tmp_path, monkeypatch):
-    both, write = threading.Barrier(2, timeout=30), _Files._open_for_write
-
-    def together(files, path):
-        both.wait()
-        return write(files, path)
-
-    def keep(key):
-        _Files(str(tmp_path), "loop-1.py3", None).save(key, (f"code for {key}",))
-
-    keys = [(types, "a processor", "the sources") for types in ("float64", "int64")]
-    with monkeypatch.context() as patch, ThreadPoolExecutor(2) as processes:
-        patch.setattr(_Files, "_open_for_write", together)
-        list(processes.map(keep, keys))
-    files = _Files(str(tmp_path), "loop-1.py3", None)
-    assert [files.load(key) for key in keys] == [(f"code for {key}",) for key in keys]
-    edited = ("float64", "a processor", "the sources, edited")
-    assert files.load(edited) is None
-    keep(edited)
-    assert files.load(keys[0]) is None
-    assert len(list(tmp_path.iterdir())) == 2

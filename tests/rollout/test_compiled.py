@@ -18,7 +18,6 @@ from mlmd.rollout import (
     rollout,
 )
 from mlmd.rollout.closed_loop import with_velocities_negated
-from mlmd.rollout.lstm_kernel import drive
 from mlmd.rollout.lstm_operator import weight_shapes
 from mlmd.state import NonFiniteState
 
@@ -140,15 +139,6 @@ def test_pieces_of_a_rollout_are_the_whole_to_the_bit(dtype):
     assert np.concatenate(pieces).tobytes() == frames.tobytes()
     assert state.frames.tobytes() == end.frames.tobytes() == frames[-5:].tobytes()
     assert state.step == end.step == 200
-
-
-def test_windows_that_may_not_be_written_go_through_the_same_code():
-    """Compiled twice, the same kernel need not round alike, and a rollout in pieces would leave that of the whole."""
-    model, given = operator(), windows(2)
-    expected, compiled = model.advance(given, {}, 3), len(drive.signatures)
-    given.flags.writeable = False
-    np.testing.assert_array_equal(model.advance(given, {}, 3), expected)
-    assert len(drive.signatures) == compiled
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

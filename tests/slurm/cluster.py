@@ -107,51 +107,17 @@ class Cluster:
         """Starts the node's slurmd; after `kill_node` the node registers again and comes back."""
         self._run(["slurmd", "-N", node])
 
-    def kill_node(self, node: str, processes: bool = True) -> None:
+    def kill_node(self, node: str) -> None:
         """The node is lost: its slurmd and everything that runs there is killed at once, and Slurm is told.
 
-        Without `processes` only slurmd dies: what runs there goes on. Slurm would find out by itself after
-        SlurmdTimeout; setting the node down is the same, sooner.
+        Slurm would find out by itself after SlurmdTimeout; setting the node down is the same, sooner.
         """
         daemon = self._pid(self.folder / f"slurmd-{node}.pid")
         if daemon:
             _kill(daemon, signal.SIGKILL)
-        for pid in self.processes_of_jobs(node) if processes else []:
+        for pid in self._processes_of_jobs(node):
             _kill(pid, signal.SIGKILL)
         self.client("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
-
-    def revive(self) -> None:
-        """Lost nodes get a slurmd, which ends what still runs there; returns when all nodes are idle."""
-        for node in self.nodes:
-            if self._pid(self.folder / f"slurmd-{node}.pid") is None:
-                self.start_node(node)
-        self.wait_for_nodes(self.nodes, "idle")
-
-    def batch_scripts(self) -> list[int]:
-        """The shells that run the jobs' scripts."""
-        return [
-            pid
-            for pid in self.processes_of_jobs()
-            if "slurm_script" in _title(pid) and "slurmstepd" in _title(_parent(pid))
-        ]
-
-    def programs(self) -> list[int]:
-        """What the jobs' scripts have started."""
-        shells = self.batch_scripts()
-        return [
-            pid
-            for pid in self.processes_of_jobs()
-            if pid not in shells and not _title(pid).startswith(("slurmstepd", "srun"))
-        ]
-
-    def drain(self, node: str) -> None:
-        """The node takes no new jobs until `resume`."""
-        self.client("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
-
-    def resume(self, node: str) -> None:
-        """After `drain`; a node that is in use already stays as it is."""
-        if "DRAIN" in self.client("scontrol", "show", "node", node):
-            self.client("scontrol", "update", f"NodeName={node}", "State=RESUME")
 
     def client(self, *command: str) -> str:
         """Standard output of a Slurm command run against this cluster; RuntimeError where it fails."""
@@ -184,11 +150,11 @@ class Cluster:
             self._wait_until_empty()
         for name in (*(f"slurmd-{node}.pid" for node in self.nodes), "slurmctld.pid", "munge/pid"):
             self._stop_daemon(self.folder / name)
-        for pid in self.processes_of_jobs():
+        for pid in self._processes_of_jobs():
             _kill(pid, signal.SIGKILL)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def processes_of_jobs(self, node: str | None = None) -> list[int]:
+    def _processes_of_jobs(self, node: str | None = None) -> list[int]:
         """What runs for this cluster's jobs, on `node` or anywhere; a step's guard goes before its processes."""
         processes = []
         for pid in _processes():

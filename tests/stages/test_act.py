@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from hpc import ledger, store
-from hpc.errors import DamagedItems, MadeFromAnotherConfig, NonFiniteLoss
+from hpc.errors import DamagedItems, MadeFromAnotherConfig
 from mlmd import config
 from mlmd.action import gauss_newton
 from mlmd.config.action import GaussNewton
@@ -354,22 +354,6 @@ def test_a_search_that_is_under_way_is_ended_too(positions, monkeypatch):
     assert record["skipped"]
     assert record["ended_by"] == "lj16-0-t0.1-r3"
     assert not list((positions.folder / "act").rglob("*.ckpt"))
-
-
-def test_a_descent_that_diverges_ends_alone_by_name_and_keeps_its_last_state(positions, monkeypatch):
-    def search(search):
-        if search.row["name"] == "lj16-1-t0.1-r0":
-            search.checkpoints.save(7, {"weights": np.zeros(3)}, {})
-            raise NonFiniteLoss(8, 8)
-        raise act_methods.Ended("another")
-
-    monkeypatch.setattr(act_methods, "METHODS", {type(positions.action): search})
-    printed = act.act(positions, "mlmd act starts.yaml")
-    assert printed.startswith("8 of 8 searches are done, 8 of them without a path\n")
-    told = [record["why"] for record in _records(positions)]
-    assert sum("not finite at step 8" in why for why in told) == 1
-    (kept,) = (positions.folder / "act").rglob("*.ckpt")
-    assert kept.parent.name == "lj16-1-t0.1-r0"
 
 
 def _records(run):

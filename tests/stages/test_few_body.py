@@ -27,7 +27,7 @@ def trained(tmp_path_factory):
     (folder / "shears.yaml").write_text(SHEARS)
     told = {}
     for name, words in (
-        ("generate", ["generate", "narrow.yaml", "--task", "0", "--tasks", "1"]),
+        ("generate", ["generate", "narrow.yaml"]),
         ("check", ["train", "narrow.yaml", "--check"]),
         ("refused", ["train", "narrow.yaml"]),
         ("trained", ["train", "narrow.yaml", "--set", "training.despite=[rank]"]),

@@ -77,34 +77,21 @@ def test_numbers_are_those_of_all_blocks_of_a_place_together():
     assert (run.folder / "manifest.json").exists()
 
 
-def is_whole(page):
-    assert page.open == []
-    assert page.links == []
-    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
-
-
 @pytest.mark.usefixtures("work")
-def test_the_page_is_whole_and_loads_nothing():
-    run = made(places=ONE_PLACE)
-    provenance.write_manifest(run.folder / "rollout", run.settings(), 0.0, {})
-    report.report(run)
-    page = Page.of(run.folder / "report.html")
-    is_whole(page)
-    figures = {path.stem for path in (run.folder / "figures").glob("*.png")}
-    shown = {"stability", "distance", "energy", "pair_distribution", "velocity_autocorrelation", "clusters"}
-    assert figures == {*shown, "loss_against_epoch"}
-    assert len(page.sources) == len(figures)
-
-
-@pytest.mark.usefixtures("bare")
 @pytest.mark.parametrize("name", MODELS)
-def test_the_page_says_what_a_large_step_is_made_of(name):
+def test_the_page_is_whole_loads_nothing_and_says_what_a_large_step_is_made_of(name):
     model, words = MODELS[name]
     run = made(model, places=ONE_PLACE)
     provenance.write_manifest(run.folder / "rollout", run.settings(), 0.0, {})
     report.report(run)
     page = Page.of(run.folder / "report.html")
-    is_whole(page)
+    assert page.open == []
+    assert page.links == []
+    figures = {path.stem for path in (run.folder / "figures").glob("*.png")}
+    shown = {"stability", "distance", "energy", "pair_distribution", "velocity_autocorrelation", "clusters"}
+    assert figures == {*shown, "loss_against_epoch"}
+    assert len(page.sources) == len(figures)
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
     text = " ".join(page.text.split())
     always = ("0.7259, at whatever force", "plateau, and only distributions count", "all schemes take turns")
     for word in (*words, *always):

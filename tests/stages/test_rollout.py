@@ -8,9 +8,10 @@ import pytest
 
 from hpc import atomic
 from mlmd import config
+from mlmd.rollout.lstm_operator import weight_shapes
 from mlmd.stages import layout
 from tests.programs import mlmd, start, wait_until
-from tests.rollout_items import items, same, write_operator
+from tests.rollout_items import items, same
 
 RUN_FILE = """
 name: rolled
@@ -20,6 +21,7 @@ dataset: {systems: [harmonic, rugged], thin: 50, time: 20.0, stride: 10, test_sy
 training: {strides: [10]}
 rollout: {block: 2, checkpoint_seconds: 0.05}
 """
+UNITS = 8
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +29,22 @@ def untouched(tmp_path_factory):
     """A dataset and operators with random weights, which any rollout can be made of; nothing rolled out yet."""
     folder = tmp_path_factory.mktemp("operators")
     (folder / "run.yaml").write_text(RUN_FILE)
-    done = mlmd(["generate", "run.yaml", "--task", "0", "--tasks", "1"], folder)
+    done = mlmd(["generate", "run.yaml"], folder)
     assert done.returncode == 0, done.stderr
     run = config.load(folder / "run.yaml")
     for system, stride in layout.operators(run):
         write_operator(folder / layout.model(run, system, stride), system, stride)
     return folder
+
+
+def write_operator(folder, system, stride):
+    random = np.random.default_rng(7)
+    weights = {name: 0.2 * random.normal(size=shape) for name, shape in weight_shapes(2, UNITS).items()}
+    weights["input_scale"], weights["output_scale"] = np.ones(2), np.full(2, 0.01)
+    atomic.write_npz(folder / "weights.npz", weights)
+    description = {"schema": 1, "kind": "lstm_operator", "system": system, "stride": stride, "timestep": 0.001}
+    description |= {"window": 5, "features": 2, "units": UNITS, "residual": True, "dtype": "float64", "seed": 5}
+    atomic.write_json(folder / "model.json", description)
 
 
 @pytest.fixture(scope="module")

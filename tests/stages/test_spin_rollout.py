@@ -97,7 +97,7 @@ def untouched(tmp_path_factory):
             rollout={"time": TIME, "checkpoint_seconds": 1e-9},
         )
         run = config.load(RUN)
-        generate.generate(run, "mlmd generate tiny.yaml", 0, 1)
+        generate.generate(run, "mlmd generate tiny.yaml")
         write_model(run)
     return folder
 

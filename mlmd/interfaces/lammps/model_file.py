@@ -98,10 +98,7 @@ def read(path: Path) -> NeuralNetworkPotential:
     cutoff = words.number("cutoff")
     words.expect("angular_cutoff")
     angular_cutoff = words.number("angular_cutoff")
-    try:
-        descriptors = READERS[kind](words, elements, cutoff, angular_cutoff)
-    except InvalidInput as error:
-        raise error if str(error).startswith(str(path)) else InvalidInput(f"{path}: {error}") from error
+    descriptors = READERS[kind](words, elements, cutoff, angular_cutoff)
     networks = tuple(_read_network(words, element, descriptors.features) for element in elements)
     words.expect("end")
     words.finish()

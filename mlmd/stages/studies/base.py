@@ -12,7 +12,7 @@ from mlmd.analysis.rollout_metrics import Metrics, Rollout
 from mlmd.config import Run
 from mlmd.rollout import compiled
 from mlmd.rollout.operator import Operator
-from mlmd.stages import kept, layout
+from mlmd.stages import layout
 from mlmd.stages.reference import Reference
 from mlmd.stages.rollout import rows
 
@@ -129,4 +129,6 @@ def _rollouts(run: Run, system: str, stride: int, part: str) -> Iterator[Rollout
         path = layout.rollout_item(run, row)
         wanted = (row["system"], row["stride"], row["part"], row["direction"]) == (system, stride, part, "forward")
         if wanted and path.exists():
-            yield Rollout(system, stride, operator_of(run, system, stride).window, kept.arrays(path))
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            yield Rollout(system, stride, operator_of(run, system, stride).window, arrays)
