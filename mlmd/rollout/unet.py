@@ -3,8 +3,8 @@
     σ(t + τ) = [σ_c + residue(σ, σ_c)] / |…|,   σ_c the coarse step from σ = σ(t)                 (4.5)
 
 again and again; without `renormalize` spins are not given their length back, as in the thesis, where nothing is said of
-it. Many systems go through the network together, LANES at a time, to the same bits as alone. Spins are doubles, the
-network is in single precision.
+it. Many systems go through the network together, LANES at a time. Spins are doubles, the network is in
+single precision.
 """
 
 from collections.abc import Mapping
